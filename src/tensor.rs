@@ -1,0 +1,398 @@
+//! Shapes, element types and host tensors: the words every other room speaks.
+
+use std::fmt;
+
+use half::{bf16, f16};
+
+use crate::error::{Error, Result};
+
+/// The largest number of dimensions a [`Shape`] can have.
+pub const MAX_RANK: usize = 6;
+
+/// Element type of a tensor that ops work on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DType {
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary16.
+    F16,
+    /// The upper half of binary32.
+    BF16,
+    /// Unsigned 32-bit: token ids, masks, positions.
+    U32,
+}
+
+impl DType {
+    /// Bytes per element.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::F32 | Self::U32 => 4,
+            Self::F16 | Self::BF16 => 2,
+        }
+    }
+
+    /// Whether the elements are floating-point numbers.
+    pub const fn is_float(self) -> bool {
+        !matches!(self, Self::U32)
+    }
+
+    /// The name used on the command line and in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::BF16 => "bf16",
+            Self::U32 => "u32",
+        }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Dimensions of a tensor, outermost first, row-major; at most [`MAX_RANK`], no heap.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape {
+    dims: [usize; MAX_RANK],
+    rank: usize,
+}
+
+impl Shape {
+    /// A shape of these dimensions. Errors when there are more than [`MAX_RANK`] or when the
+    /// product does not fit `usize`.
+    pub fn new(dims: &[usize]) -> Result<Self> {
+        if dims.len() > MAX_RANK {
+            return Err(Error::Argument(format!(
+                "a shape of {} dimensions; at most {MAX_RANK} are supported",
+                dims.len()
+            )));
+        }
+        dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim)).ok_or_else(
+            || Error::Argument(format!("the number of elements of shape {dims:?} overflows")),
+        )?;
+        Ok(Self::raw(dims))
+    }
+
+    fn raw(dims: &[usize]) -> Self {
+        let mut out = [1; MAX_RANK];
+        out[..dims.len()].copy_from_slice(dims);
+        Self { dims: out, rank: dims.len() }
+    }
+
+    /// The dimensions.
+    pub fn dims(&self) -> &[usize] {
+        &self.dims[..self.rank]
+    }
+
+    /// The number of dimensions.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// The number of elements.
+    pub fn numel(&self) -> usize {
+        self.dims().iter().product()
+    }
+
+    /// The innermost dimension; 1 for a scalar.
+    pub fn last(&self) -> usize {
+        self.dims().last().copied().unwrap_or(1)
+    }
+
+    /// How many innermost rows there are: the product of all dimensions but the last.
+    pub fn rows(&self) -> usize {
+        self.dims().split_last().map_or(1, |(_, lead)| lead.iter().product())
+    }
+
+    /// The same shape with another innermost dimension.
+    #[must_use]
+    pub fn with_last(mut self, last: usize) -> Self {
+        if self.rank > 0 {
+            self.dims[self.rank - 1] = last;
+        }
+        self
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for Shape {
+    /// Never fails for the ranks used in code: `N` above [`MAX_RANK`] does not compile.
+    fn from(dims: [usize; N]) -> Self {
+        const { assert!(N <= MAX_RANK) };
+        Self::raw(&dims)
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.dims())
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Shape and element type: all that shape inference and kernel choice need to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Meta {
+    /// Dimensions.
+    pub shape: Shape,
+    /// Element type.
+    pub dtype: DType,
+}
+
+impl Meta {
+    /// A float32 tensor of this shape.
+    pub fn f32(shape: impl Into<Shape>) -> Self {
+        Self { shape: shape.into(), dtype: DType::F32 }
+    }
+
+    /// A u32 tensor of this shape.
+    pub fn u32(shape: impl Into<Shape>) -> Self {
+        Self { shape: shape.into(), dtype: DType::U32 }
+    }
+
+    /// Size in bytes.
+    pub fn bytes(&self) -> usize {
+        self.shape.numel() * self.dtype.size()
+    }
+}
+
+impl fmt::Display for Meta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.dtype, self.shape)
+    }
+}
+
+/// Elements of a host tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Data {
+    /// See [`DType::F32`].
+    F32(Vec<f32>),
+    /// See [`DType::F16`].
+    F16(Vec<f16>),
+    /// See [`DType::BF16`].
+    BF16(Vec<bf16>),
+    /// See [`DType::U32`].
+    U32(Vec<u32>),
+}
+
+/// A dense row-major tensor in host memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    shape: Shape,
+    data: Data,
+}
+
+impl Tensor {
+    /// A tensor of these elements; their number must be the shape's.
+    pub fn new(shape: impl Into<Shape>, data: Data) -> Result<Self> {
+        let shape = shape.into();
+        let len = match &data {
+            Data::F32(v) => v.len(),
+            Data::F16(v) => v.len(),
+            Data::BF16(v) => v.len(),
+            Data::U32(v) => v.len(),
+        };
+        if len != shape.numel() {
+            return Err(Error::Argument(format!(
+                "{len} elements given for shape {shape}, which has {}",
+                shape.numel()
+            )));
+        }
+        Ok(Self { shape, data })
+    }
+
+    /// A float32 tensor.
+    pub fn f32(shape: impl Into<Shape>, values: Vec<f32>) -> Result<Self> {
+        Self::new(shape, Data::F32(values))
+    }
+
+    /// A u32 tensor.
+    pub fn u32(shape: impl Into<Shape>, values: Vec<u32>) -> Result<Self> {
+        Self::new(shape, Data::U32(values))
+    }
+
+    /// A tensor from little-endian bytes, as files store it.
+    pub fn from_le_bytes(shape: impl Into<Shape>, dtype: DType, bytes: &[u8]) -> Result<Self> {
+        let shape = shape.into();
+        if bytes.len() != shape.numel() * dtype.size() {
+            return Err(Error::Argument(format!(
+                "{} bytes given for {dtype}{shape}, which has {}",
+                bytes.len(),
+                shape.numel() * dtype.size()
+            )));
+        }
+        let data = match dtype {
+            DType::F32 => Data::F32(chunks(bytes).map(f32::from_le_bytes).collect()),
+            DType::U32 => Data::U32(chunks(bytes).map(u32::from_le_bytes).collect()),
+            DType::F16 => Data::F16(chunks(bytes).map(f16::from_le_bytes).collect()),
+            DType::BF16 => Data::BF16(chunks(bytes).map(bf16::from_le_bytes).collect()),
+        };
+        Ok(Self { shape, data })
+    }
+
+    /// Dimensions.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        match self.data {
+            Data::F32(_) => DType::F32,
+            Data::F16(_) => DType::F16,
+            Data::BF16(_) => DType::BF16,
+            Data::U32(_) => DType::U32,
+        }
+    }
+
+    /// Shape and element type.
+    pub fn meta(&self) -> Meta {
+        Meta { shape: self.shape, dtype: self.dtype() }
+    }
+
+    /// The elements.
+    pub fn data(&self) -> &Data {
+        &self.data
+    }
+
+    /// The elements of a float32 tensor; an error for any other dtype.
+    pub fn as_f32(&self) -> Result<&[f32]> {
+        match &self.data {
+            Data::F32(v) => Ok(v),
+            _ => Err(Error::Argument(format!("an f32 tensor is needed, got {}", self.meta()))),
+        }
+    }
+
+    /// The elements of a u32 tensor; an error for any other dtype.
+    pub fn as_u32(&self) -> Result<&[u32]> {
+        match &self.data {
+            Data::U32(v) => Ok(v),
+            _ => Err(Error::Argument(format!("a u32 tensor is needed, got {}", self.meta()))),
+        }
+    }
+
+    /// The elements of a float tensor widened to float32 (borrowed when they already are).
+    pub fn to_f32(&self) -> Result<std::borrow::Cow<'_, [f32]>> {
+        Ok(match &self.data {
+            Data::F32(v) => v.into(),
+            Data::F16(v) => v.iter().map(|x| x.to_f32()).collect::<Vec<_>>().into(),
+            Data::BF16(v) => v.iter().map(|x| x.to_f32()).collect::<Vec<_>>().into(),
+            Data::U32(_) => {
+                return Err(Error::Argument(format!(
+                    "a float tensor is needed, got {}",
+                    self.meta()
+                )));
+            }
+        })
+    }
+
+    /// The same values in another float dtype, rounded to nearest; f16 saturates at ±65504.
+    pub fn cast(&self, dtype: DType) -> Result<Self> {
+        if dtype == self.dtype() {
+            return Ok(self.clone());
+        }
+        let values = self.to_f32()?;
+        let data = match dtype {
+            DType::F32 => Data::F32(values.into_owned()),
+            DType::F16 => {
+                Data::F16(values.iter().map(|x| f16::from_f32(x.clamp(-65504.0, 65504.0))).collect())
+            }
+            DType::BF16 => Data::BF16(values.iter().map(|x| bf16::from_f32(*x)).collect()),
+            DType::U32 => {
+                return Err(Error::Argument(format!("{} cannot be cast to u32", self.meta())));
+            }
+        };
+        Ok(Self { shape: self.shape, data })
+    }
+
+    /// The same elements under another shape of as many elements.
+    pub fn reshape(self, shape: impl Into<Shape>) -> Result<Self> {
+        Self::new(shape, self.data)
+    }
+
+    /// The elements as bytes in the machine's order, which on every supported device is the
+    /// order buffers use.
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.data {
+            Data::F32(v) => bytemuck::cast_slice(v),
+            Data::F16(v) => bytemuck::cast_slice(v),
+            Data::BF16(v) => bytemuck::cast_slice(v),
+            Data::U32(v) => bytemuck::cast_slice(v),
+        }
+    }
+}
+
+fn chunks<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
+    bytes.as_chunks::<N>().0.iter().copied()
+}
+
+/// A size that is only known when a step runs (batch, tokens, cache length), by its index in
+/// the graph's list of symbols.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Sym(pub u8);
+
+/// One dimension or size attribute: fixed when the graph is built, or a symbol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dim {
+    /// Fixed.
+    Const(usize),
+    /// Given anew at every step, within the capacity planned for.
+    Sym(Sym),
+}
+
+impl Dim {
+    /// The value under these sizes.
+    pub fn eval(self, sizes: &Sizes) -> usize {
+        match self {
+            Self::Const(n) => n,
+            Self::Sym(s) => sizes.get(s),
+        }
+    }
+}
+
+impl From<usize> for Dim {
+    fn from(n: usize) -> Self {
+        Self::Const(n)
+    }
+}
+
+impl From<Sym> for Dim {
+    fn from(s: Sym) -> Self {
+        Self::Sym(s)
+    }
+}
+
+/// The largest number of symbols a graph can have.
+pub const MAX_SYMS: usize = 8;
+
+/// The values of a graph's symbols for one step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Sizes([usize; MAX_SYMS]);
+
+impl Sizes {
+    /// The value of a symbol; 0 if it was never set.
+    pub fn get(&self, sym: Sym) -> usize {
+        self.0.get(usize::from(sym.0)).copied().unwrap_or(0)
+    }
+
+    /// Sets a symbol's value. Symbols beyond [`MAX_SYMS`] cannot be made by a graph.
+    pub fn set(&mut self, sym: Sym, value: usize) {
+        if let Some(slot) = self.0.get_mut(usize::from(sym.0)) {
+            *slot = value;
+        }
+    }
+
+    /// The same sizes with one symbol set.
+    #[must_use]
+    pub fn with(mut self, sym: Sym, value: usize) -> Self {
+        self.set(sym, value);
+        self
+    }
+}
