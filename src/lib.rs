@@ -1,4 +1,7 @@
+#![deny(unsafe_code)]
 pub mod error;
+pub mod gpu;
+pub mod ops;
 pub mod tensor;
 
 pub use error::{Error, Result};

@@ -301,9 +301,9 @@ impl Tensor {
         let values = self.to_f32()?;
         let data = match dtype {
             DType::F32 => Data::F32(values.into_owned()),
-            DType::F16 => {
-                Data::F16(values.iter().map(|x| f16::from_f32(x.clamp(-65504.0, 65504.0))).collect())
-            }
+            DType::F16 => Data::F16(
+                values.iter().map(|x| f16::from_f32(x.clamp(-65504.0, 65504.0))).collect(),
+            ),
             DType::BF16 => Data::BF16(values.iter().map(|x| bf16::from_f32(*x)).collect()),
             DType::U32 => {
                 return Err(Error::Argument(format!("{} cannot be cast to u32", self.meta())));
@@ -394,5 +394,81 @@ impl Sizes {
     pub fn with(mut self, sym: Sym, value: usize) -> Self {
         self.set(sym, value);
         self
+    }
+}
+
+/// Shape and element type with dimensions that may be symbols: what shape inference works on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SymMeta {
+    /// Dimensions, outermost first.
+    pub dims: Vec<Dim>,
+    /// Element type.
+    pub dtype: DType,
+}
+
+impl SymMeta {
+    /// A float32 value of these dimensions.
+    pub fn f32(dims: impl IntoIterator<Item = impl Into<Dim>>) -> Self {
+        Self { dims: dims.into_iter().map(Into::into).collect(), dtype: DType::F32 }
+    }
+
+    /// A u32 value of these dimensions.
+    pub fn u32(dims: impl IntoIterator<Item = impl Into<Dim>>) -> Self {
+        Self { dtype: DType::U32, ..Self::f32(dims) }
+    }
+
+    /// The innermost dimension, which ops need fixed.
+    pub fn last(&self) -> Option<usize> {
+        match self.dims.last() {
+            Some(Dim::Const(n)) => Some(*n),
+            _ => None,
+        }
+    }
+
+    /// The dimensions but the innermost.
+    pub fn lead(&self) -> &[Dim] {
+        self.dims.split_last().map_or(&[], |(_, lead)| lead)
+    }
+
+    /// The same value with another innermost dimension.
+    #[must_use]
+    pub fn with_last(mut self, last: impl Into<Dim>) -> Self {
+        if let Some(slot) = self.dims.last_mut() {
+            *slot = last.into();
+        }
+        self
+    }
+
+    /// Shape and dtype under these sizes. Errors when the element count overflows.
+    pub fn eval(&self, sizes: &Sizes) -> Result<Meta> {
+        let mut dims = [1; MAX_RANK];
+        if self.dims.len() > MAX_RANK {
+            return Err(Error::Argument(format!("{self}: at most {MAX_RANK} dimensions")));
+        }
+        for (out, dim) in dims.iter_mut().zip(&self.dims) {
+            *out = dim.eval(sizes);
+        }
+        Ok(Meta { shape: Shape::new(&dims[..self.dims.len()])?, dtype: self.dtype })
+    }
+}
+
+impl From<Meta> for SymMeta {
+    fn from(meta: Meta) -> Self {
+        let dims = meta.shape.dims().iter().map(|&n| Dim::Const(n)).collect();
+        Self { dims, dtype: meta.dtype }
+    }
+}
+
+impl fmt::Display for SymMeta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[", self.dtype)?;
+        for (i, dim) in self.dims.iter().enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            match dim {
+                Dim::Const(n) => write!(f, "{comma}{n}")?,
+                Dim::Sym(s) => write!(f, "{comma}s{}", s.0)?,
+            }
+        }
+        f.write_str("]")
     }
 }

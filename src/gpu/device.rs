@@ -1,0 +1,380 @@
+//! The device handle: what it can do, its errors, its memory account.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::pipeline::{Pipeline, PipelineKey};
+use super::trusted;
+use crate::error::{Error, Result};
+
+/// What to install when no adapter exists.
+pub const NO_ADAPTER_HELP: &str = "install your GPU's Vulkan driver, or a software one (Debian and \
+     Ubuntu: `apt-get install mesa-vulkan-drivers`), or use `--device cpu`";
+
+/// How to open a device. The default is what a user wants; tests and benches change it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GpuOptions {
+    /// Compile every kernel with naga's run-time checks, also those argued safe without.
+    pub checked: bool,
+    /// Behave as if a storage binding could not exceed this many bytes.
+    pub max_binding: Option<u64>,
+    /// Refuse to allocate beyond this many bytes (drivers let one over-allocate).
+    pub memory_budget: Option<u64>,
+    /// Behave as if the device had no subgroup operations.
+    pub no_subgroups: bool,
+    /// Longest wait for the device before [`Error::Timeout`].
+    pub timeout: Duration,
+    /// Where the driver's compiled pipelines are kept between runs; `None` keeps none.
+    pub cache_dir: Option<PathBuf>,
+}
+
+impl Default for GpuOptions {
+    fn default() -> Self {
+        Self {
+            checked: false,
+            max_binding: None,
+            memory_budget: None,
+            no_subgroups: false,
+            timeout: Duration::from_secs(600),
+            cache_dir: None,
+        }
+    }
+}
+
+/// What a device offers to kernels: features taken when present, and limits.
+#[derive(Clone, Debug)]
+pub struct Caps {
+    /// The adapter's name.
+    pub name: String,
+    /// Backend and driver with version.
+    pub driver: String,
+    /// Whether it runs on the CPU.
+    pub software: bool,
+    /// Subgroup size, when subgroup operations exist and the size is always the same.
+    pub subgroup: Option<u32>,
+    /// Smallest and largest subgroup size, if subgroup operations exist.
+    pub subgroup_range: Option<(u32, u32)>,
+    /// `f16` arithmetic in shaders.
+    pub f16: bool,
+    /// Timestamps between dispatches of one pass.
+    pub timestamps: bool,
+    /// Cooperative matrices, as the adapter lists them (`MxNxK types`); empty if none.
+    pub cooperative_matrix: Vec<String>,
+    /// Whether compiled pipelines can be kept between runs.
+    pub pipeline_cache: bool,
+    /// Largest storage binding in bytes.
+    pub max_binding: u64,
+    /// Largest buffer in bytes.
+    pub max_buffer: u64,
+    /// Bytes of workgroup memory.
+    pub workgroup_memory: u32,
+    /// Invocations per workgroup.
+    pub max_invocations: u32,
+    /// Storage buffers per kernel.
+    pub max_storage_buffers: u32,
+    /// Bytes of immediates.
+    pub max_immediates: u32,
+}
+
+/// How often costly things were done since the device was opened; tests hold these to zero
+/// between steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Buffers created.
+    pub buffers: u64,
+    /// Bind groups created.
+    pub bind_groups: u64,
+    /// Pipelines compiled.
+    pub pipelines: u64,
+    /// Submissions.
+    pub submissions: u64,
+    /// Waits for results on the host.
+    pub waits: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct AtomicCounters {
+    pub buffers: AtomicU64,
+    pub bind_groups: AtomicU64,
+    pub pipelines: AtomicU64,
+    pub submissions: AtomicU64,
+    pub waits: AtomicU64,
+}
+
+/// A handle to one device; clones share it, and it may be used from any thread.
+#[derive(Clone)]
+pub struct Gpu {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    pub caps: Caps,
+    pub options: GpuOptions,
+    pub counters: AtomicCounters,
+    pub pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
+    pub driver_cache: Option<(wgpu::PipelineCache, PathBuf)>,
+    pub allocated: Arc<AtomicU64>,
+    lost: Arc<OnceLock<String>>,
+}
+
+impl fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gpu").field("name", &self.inner.caps.name).finish_non_exhaustive()
+    }
+}
+
+/// A poisoned lock only means that another thread panicked; the data are whole.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn wanted_features(adapter: &wgpu::Adapter) -> wgpu::Features {
+    adapter.features()
+        & (wgpu::Features::IMMEDIATES
+            | wgpu::Features::SUBGROUP
+            | wgpu::Features::SHADER_F16
+            | wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES
+            | wgpu::Features::PIPELINE_CACHE
+            | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)
+}
+
+impl Gpu {
+    /// Opens a device on a wgpu adapter, taking the features in [`Caps`] where present.
+    pub fn from_adapter(adapter: &wgpu::Adapter, options: GpuOptions) -> Result<Self> {
+        let features = wanted_features(adapter);
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("tilewright"),
+            required_features: features,
+            required_limits: adapter.limits(),
+            experimental_features: trusted::experimental(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            trace: wgpu::Trace::Off,
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+            .map_err(|e| Error::Device(format!("{}: {e}", adapter.get_info().name)))?;
+        let lost = Arc::new(OnceLock::new());
+        let slot = Arc::clone(&lost);
+        device.set_device_lost_callback(move |reason, message| {
+            // A second report adds nothing to the first.
+            let _ = slot.set(format!("{reason:?}: {message}"));
+        });
+        // Errors of our calls are taken by error scopes; whatever slips past them (a driver
+        // failing later) is kept as the reason instead of wgpu's default, which panics.
+        let slot = Arc::clone(&lost);
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            let _ = slot.set(first_line(&error.to_string()));
+        }));
+        Self::build(adapter, device, queue, options, lost)
+    }
+
+    /// Uses a host program's own device. Nothing is installed on it: no error or device-lost
+    /// callback, no change of state.
+    ///
+    /// Errors with [`Error::Missing`] when the device was opened without
+    /// `Features::IMMEDIATES` or with less than 128 bytes of immediates.
+    pub fn from_wgpu(
+        adapter: &wgpu::Adapter,
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        options: GpuOptions,
+    ) -> Result<Self> {
+        Self::build(adapter, device, queue, options, Arc::new(OnceLock::new()))
+    }
+
+    fn build(
+        adapter: &wgpu::Adapter,
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        options: GpuOptions,
+        lost: Arc<OnceLock<String>>,
+    ) -> Result<Self> {
+        let caps = caps(adapter, &device, &options);
+        let lacks = |missing: String| Error::Missing { device: caps.name.clone(), missing };
+        if !device.features().contains(wgpu::Features::IMMEDIATES) {
+            return Err(lacks("the feature IMMEDIATES".to_owned()));
+        }
+        if (caps.max_immediates as usize) < super::MAX_PARAMS {
+            return Err(lacks(format!(
+                "immediates of {} bytes (it has {})",
+                super::MAX_PARAMS,
+                caps.max_immediates
+            )));
+        }
+        let driver_cache =
+            options.cache_dir.as_deref().filter(|_| caps.pipeline_cache).and_then(|dir| {
+                super::pipeline::open_driver_cache(&device, &adapter.get_info(), dir)
+            });
+        Ok(Self {
+            inner: Arc::new(Inner {
+                device,
+                queue,
+                caps,
+                options,
+                counters: AtomicCounters::default(),
+                pipelines: Mutex::default(),
+                driver_cache,
+                allocated: Arc::default(),
+                lost,
+            }),
+        })
+    }
+
+    /// What the device offers.
+    pub fn caps(&self) -> &Caps {
+        &self.inner.caps
+    }
+
+    /// How it was opened.
+    pub fn options(&self) -> &GpuOptions {
+        &self.inner.options
+    }
+
+    /// The wgpu device, for embedders.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.inner.device
+    }
+
+    /// The wgpu queue, for embedders.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.inner.queue
+    }
+
+    /// Bytes of device memory held through this handle.
+    pub fn allocated(&self) -> u64 {
+        self.inner.allocated.load(Ordering::Relaxed)
+    }
+
+    /// What was done since the device was opened.
+    pub fn counters(&self) -> Counters {
+        let c = &self.inner.counters;
+        let get = |a: &AtomicU64| a.load(Ordering::Relaxed);
+        Counters {
+            buffers: get(&c.buffers),
+            bind_groups: get(&c.bind_groups),
+            pipelines: get(&c.pipelines),
+            submissions: get(&c.submissions),
+            waits: get(&c.waits),
+        }
+    }
+
+    /// An error if the device is known to be lost.
+    pub fn check_alive(&self) -> Result<()> {
+        self.inner.lost.get().map_or(Ok(()), |reason| Err(Error::DeviceLost(reason.clone())))
+    }
+
+    /// Runs wgpu calls inside error scopes and turns what they report into an [`Error`].
+    pub(super) fn scoped<T>(&self, what: &str, calls: impl FnOnce() -> T) -> Result<T> {
+        let device = &self.inner.device;
+        let scopes = [
+            wgpu::ErrorFilter::OutOfMemory,
+            wgpu::ErrorFilter::Validation,
+            wgpu::ErrorFilter::Internal,
+        ]
+        .map(|filter| device.push_error_scope(filter));
+        let out = calls();
+        // Scopes close innermost first; on native devices the answer is already there.
+        let mut found = None;
+        for scope in scopes.into_iter().rev() {
+            found = pollster::block_on(scope.pop()).or(found);
+        }
+        self.check_alive()?;
+        match found {
+            None => Ok(out),
+            Some(wgpu::Error::OutOfMemory { .. }) => Err(Error::OutOfMemory(what.to_owned())),
+            Some(error) => {
+                Err(Error::Device(format!("{what}: {}", first_line(&error.to_string()))))
+            }
+        }
+    }
+
+    /// Polls until `done` answers, without wgpu's blocking wait, which panics when the device
+    /// is lost while it waits.
+    pub(super) fn wait_for<T>(&self, what: &str, mut done: impl FnMut() -> Option<T>) -> Result<T> {
+        self.inner.counters.waits.fetch_add(1, Ordering::Relaxed);
+        let start = Instant::now();
+        loop {
+            self.inner
+                .device
+                .poll(wgpu::PollType::Poll)
+                .map_err(|e| Error::Device(format!("{what}: {e}")))?;
+            if let Some(value) = done() {
+                return Ok(value);
+            }
+            self.check_alive()?;
+            let waited = start.elapsed();
+            if waited > self.inner.options.timeout {
+                return Err(Error::Timeout {
+                    seconds: self.inner.options.timeout.as_secs(),
+                    what: what.to_owned(),
+                });
+            }
+            // Short work is answered promptly, long work does not burn a core.
+            std::thread::sleep(
+                (waited / 20).clamp(Duration::from_micros(20), Duration::from_millis(2)),
+            );
+        }
+    }
+
+    /// Waits until everything submitted so far is done.
+    pub fn finish(&self) -> Result<()> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        self.inner.queue.on_submitted_work_done(move || {
+            // The receiver is gone only if the wait was given up.
+            let _ = sender.send(());
+        });
+        self.wait_for("submitted work", || receiver.try_recv().ok())
+    }
+}
+
+fn caps(adapter: &wgpu::Adapter, device: &wgpu::Device, options: &GpuOptions) -> Caps {
+    let info = adapter.get_info();
+    let (features, limits) = (device.features(), device.limits());
+    let has = |f| features.contains(f);
+    let (min, max) = (info.subgroup_min_size, info.subgroup_max_size);
+    let subgroups = has(wgpu::Features::SUBGROUP) && !options.no_subgroups && min > 0;
+    let cooperative = if has(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+        adapter.cooperative_matrix_properties()
+    } else {
+        Vec::new()
+    };
+    Caps {
+        driver: format!("{:?}, {} {}", info.backend, info.driver, info.driver_info)
+            .trim()
+            .to_owned(),
+        software: info.device_type == wgpu::DeviceType::Cpu,
+        subgroup: (subgroups && min == max).then_some(min),
+        subgroup_range: subgroups.then_some((min, max)),
+        f16: has(wgpu::Features::SHADER_F16),
+        timestamps: has(wgpu::Features::TIMESTAMP_QUERY)
+            && has(wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES),
+        cooperative_matrix: cooperative
+            .iter()
+            .map(|p| {
+                let (m, n, k) = (p.m_size, p.n_size, p.k_size);
+                format!("{m}x{n}x{k} {:?} -> {:?}", p.ab_type, p.cr_type)
+            })
+            .collect(),
+        pipeline_cache: has(wgpu::Features::PIPELINE_CACHE),
+        max_binding: limits
+            .max_storage_buffer_binding_size
+            .min(options.max_binding.unwrap_or(u64::MAX)),
+        max_buffer: limits.max_buffer_size,
+        workgroup_memory: limits.max_compute_workgroup_storage_size,
+        max_invocations: limits.max_compute_invocations_per_workgroup,
+        max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+        max_immediates: limits.max_immediate_size,
+        name: info.name,
+    }
+}
+
+/// wgpu's messages are paragraphs; errors here are one line.
+pub(super) fn first_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}

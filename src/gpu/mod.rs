@@ -1,0 +1,36 @@
+//! The only room that names wgpu: device, buffers, shader loader, pipelines, timing.
+//!
+//! A [`Gpu`] is a cheap handle to one device. It is opened by [`Gpu::open`] or wrapped around
+//! a host program's own device by [`Gpu::from_wgpu`]; in the latter case nothing is installed
+//! on it: errors are collected through error scopes around our own calls.
+
+mod adapter;
+mod buffer;
+mod commands;
+mod device;
+mod pipeline;
+mod shader;
+mod timing;
+mod trusted;
+
+pub use adapter::{Adapter, Choice, Selector, adapters, select};
+pub use buffer::{Buffer, Readback, Upload};
+pub use commands::{Commands, Pass};
+pub use device::{Caps, Counters, Gpu, GpuOptions, NO_ADAPTER_HELP};
+pub use pipeline::{BindGroup, Pipeline};
+pub use shader::{
+    Binding, ConstValue, Field, MAX_PARAMS, ParamBytes, Shader, ShaderSource, Spec, assemble, load,
+};
+pub use timing::{Clock, Timestamps};
+
+/// The most workgroups a dispatch may have in one dimension, on any device.
+pub const MAX_GROUPS: u32 = 65_535;
+
+/// A grid for `groups` workgroups counted in one dimension, folded over x and y when they
+/// exceed [`MAX_GROUPS`]; kernels undo it with `fold` and check bounds.
+pub fn fold(groups: usize) -> [u32; 3] {
+    let limit = MAX_GROUPS as usize;
+    let y = groups.div_ceil(limit).max(1);
+    // Both factors fit: x <= 65,535, and y does for every buffer a device can hold.
+    [groups.div_ceil(y) as u32, y as u32, 1]
+}

@@ -1,0 +1,192 @@
+//! One op at a time, from host tensors to host tensors: for tests, `verify`, benches and
+//! `tilewright op`. Models go through a graph instead.
+
+use std::sync::Arc;
+
+use super::{Args, Call, Cost, Dispatch, Kernel, Op, choose};
+use crate::error::{Error, Result};
+use crate::gpu::{BindGroup, Buffer, Gpu, Pass, Pipeline, Upload};
+use crate::tensor::{DType, Meta, Sizes, SymMeta, Tensor};
+
+/// How [`run`] behaves.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RunOptions<'a> {
+    /// The variant to run, instead of the preferred one.
+    pub kernel: Option<&'a str>,
+    /// Elements of a split operand per part, to test splitting; `None` splits only what
+    /// exceeds the device's largest binding.
+    pub rows_per_part: Option<usize>,
+}
+
+/// Words written behind each result, which no kernel may touch.
+const SENTINELS: usize = 64;
+/// A NaN no kernel produces: what results hold before the kernel runs, and the sentinels.
+const POISON: u32 = 0x7fc0_dead;
+
+/// Runs an op's CPU route on host tensors, after the same checks as on a device.
+pub fn run_cpu(op: &dyn Op, inputs: &[Option<Tensor>], sizes: &Sizes) -> Result<Vec<Tensor>> {
+    infer(op, inputs, sizes)?;
+    let tensors: Vec<_> = inputs.iter().map(Option::as_ref).collect();
+    op.run_cpu(&Args { op: op.name(), tensors: &tensors, sizes })
+}
+
+/// Runs an op on a device, results poisoned before and guarded by sentinels behind.
+///
+/// Errors when the op's checks fail, when no kernel fits, or when a sentinel was overwritten.
+pub fn run(
+    gpu: &Gpu,
+    op: &dyn Op,
+    inputs: &[Option<Tensor>],
+    sizes: &Sizes,
+    options: RunOptions<'_>,
+) -> Result<Vec<Tensor>> {
+    let prepared = Prepared::new(gpu, op, inputs, sizes, options)?;
+    let mut commands = gpu.commands(op.name());
+    prepared.record(&mut commands.pass());
+    gpu.submit(commands)?;
+    prepared.read(gpu)
+}
+
+fn infer(op: &dyn Op, inputs: &[Option<Tensor>], sizes: &Sizes) -> Result<Vec<Meta>> {
+    let metas: Vec<_> = inputs.iter().map(|t| t.as_ref().map(|t| t.meta().into())).collect();
+    op.infer(&metas)?.iter().map(|meta: &SymMeta| meta.eval(sizes)).collect()
+}
+
+/// An op made ready on a device: operands uploaded, pipeline compiled, buffers bound.
+pub struct Prepared {
+    kernel: &'static Kernel,
+    pipeline: Arc<Pipeline>,
+    parts: Vec<(BindGroup, Dispatch)>,
+    results: Vec<(Buffer, Meta)>,
+    cost: Cost,
+    // Held so that the bind groups' buffers stay in the memory account.
+    _operands: Vec<Vec<Buffer>>,
+}
+
+impl Prepared {
+    /// Uploads, compiles and binds.
+    pub fn new(
+        gpu: &Gpu,
+        op: &dyn Op,
+        inputs: &[Option<Tensor>],
+        sizes: &Sizes,
+        options: RunOptions<'_>,
+    ) -> Result<Self> {
+        let outputs = infer(op, inputs, sizes)?;
+        let metas: Vec<_> = inputs.iter().map(|t| t.as_ref().map(Tensor::meta)).collect();
+        let whole = Call { inputs: &metas, outputs: &outputs, sizes, caps: gpu.caps(), part: None };
+        let kernel = choose(op, &whole, options.kernel)?;
+        let spec = op.spec(kernel, &whole);
+        let pipeline = gpu.pipeline(kernel.source, &spec, kernel.params, kernel.trusted)?;
+        let mut upload = Upload::new(gpu)?;
+        let mut operands = Vec::new();
+        let mut ranges = vec![None];
+        for (i, tensor) in inputs.iter().enumerate() {
+            let name = op.inputs().get(i).copied().unwrap_or("operand");
+            let Some(tensor) = tensor else {
+                operands.push(Vec::new());
+                continue;
+            };
+            let split = op.splittable() == Some(i);
+            let rows = split.then(|| part_rows(gpu, tensor.meta(), options.rows_per_part));
+            if let Some(rows) = rows.flatten() {
+                let total = tensor.shape().dims()[0];
+                ranges = super::parts(total, rows).map(Some).collect();
+                let row_bytes = tensor.as_bytes().len() / total;
+                let part = |p: super::Part| {
+                    &tensor.as_bytes()[p.first * row_bytes..(p.first + p.rows) * row_bytes]
+                };
+                let buffers = ranges.iter().flatten();
+                operands.push(
+                    buffers
+                        .map(|&p| send(gpu, &mut upload, name, part(p)))
+                        .collect::<Result<_>>()?,
+                );
+            } else {
+                operands.push(vec![send(gpu, &mut upload, name, tensor.as_bytes())?]);
+            }
+        }
+        let poison: Vec<u8> = POISON.to_le_bytes().repeat(SENTINELS);
+        let results = outputs
+            .iter()
+            .zip(op.outputs())
+            .map(|(meta, name)| {
+                let bytes = meta.bytes().next_multiple_of(4) + SENTINELS * 4;
+                let buffer = gpu.buffer(name, bytes)?;
+                upload.fill(&buffer, bytes, |_, chunk| {
+                    for piece in chunk.chunks_mut(poison.len()) {
+                        piece.copy_from_slice(&poison[..piece.len()]);
+                    }
+                    Ok(())
+                })?;
+                Ok((buffer, *meta))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let dummy = operands.iter().flatten().next();
+        let mut parts = Vec::new();
+        for (index, &part) in ranges.iter().enumerate() {
+            let call = Call { part, ..whole };
+            let lookup = |name: &str| {
+                if let Some(o) = op.outputs().iter().position(|n| *n == name) {
+                    return results.get(o).map(|(buffer, _)| buffer);
+                }
+                let i = op.inputs().iter().position(|n| *n == name)?;
+                let buffers = operands.get(i)?;
+                // An absent operand's binding is never read; any read-only buffer will do.
+                buffers.get(index).or(buffers.first()).or(dummy)
+            };
+            parts.push((gpu.bind(&pipeline, lookup)?, op.dispatch(kernel, &call)));
+        }
+        let cost = op.cost(&whole);
+        Ok(Self { kernel, pipeline, parts, results, cost, _operands: operands })
+    }
+
+    /// The kernel that was chosen.
+    pub fn kernel(&self) -> &'static Kernel {
+        self.kernel
+    }
+
+    /// The work of one run.
+    pub fn cost(&self) -> Cost {
+        self.cost
+    }
+
+    /// Records the op once.
+    pub fn record(&self, pass: &mut Pass<'_>) {
+        for (bindings, dispatch) in &self.parts {
+            pass.dispatch(&self.pipeline, bindings, &dispatch.params, dispatch.grid);
+        }
+    }
+
+    /// Waits for the results and checks the sentinels.
+    pub fn read(&self, gpu: &Gpu) -> Result<Vec<Tensor>> {
+        let read = |(buffer, meta): &(Buffer, Meta)| {
+            let bytes = gpu.read(buffer, buffer.size() as usize)?;
+            let (data, tail) = bytes.split_at(meta.bytes().next_multiple_of(4));
+            let words = tail[..SENTINELS * 4].as_chunks::<4>().0;
+            if words.iter().any(|&w| u32::from_le_bytes(w) != POISON) {
+                let message = "wrote beyond the end of its result".to_owned();
+                return Err(Error::kernel(self.kernel.name, message));
+            }
+            Tensor::from_le_bytes(meta.shape, meta.dtype, &data[..meta.bytes()])
+        };
+        self.results.iter().map(read).collect()
+    }
+}
+
+fn send(gpu: &Gpu, upload: &mut Upload, name: &str, bytes: &[u8]) -> Result<Buffer> {
+    let buffer = gpu.buffer(name, bytes.len())?;
+    upload.fill(&buffer, bytes.len(), |offset, chunk| {
+        chunk.copy_from_slice(&bytes[offset..offset + chunk.len()]);
+        Ok(())
+    })?;
+    Ok(buffer)
+}
+
+/// Rows per part, or `None` when the operand fits one binding and no split was asked for.
+fn part_rows(gpu: &Gpu, meta: Meta, asked: Option<usize>) -> Option<usize> {
+    asked.or_else(|| super::rows_per_part(meta, gpu.caps().max_binding)).filter(|&rows| {
+        // Packed 16-bit rows must start on a whole word.
+        meta.dtype == DType::F32 || (rows * meta.shape.last()).is_multiple_of(2)
+    })
+}

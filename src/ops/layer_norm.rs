@@ -1,0 +1,199 @@
+//! `y = (h - mean(h)) / sqrt(var(h) + eps) * weight + bias`, with `h = x + residual`.
+//!
+//! Shapes: x, residual, y, sum `[.., C]`; weight, bias `[C]`. `residual`, `weight` and `bias`
+//! may be absent; `sum` is `h`, produced on request for pre-norm models. Biased variance.
+//! Source: Ba, Kiros and Hinton 2016, "Layer Normalization".
+
+use std::sync::Arc;
+
+use super::{Args, Call, Case, Cost, Dispatch, Entry, Kernel, Needs, Op, Request, Rng, Tolerance};
+use crate::error::{Error, Result};
+use crate::gpu::{ParamBytes, Spec, fold};
+use crate::tensor::{SymMeta, Tensor};
+
+const X: usize = 0;
+const RESIDUAL: usize = 1;
+const WEIGHT: usize = 2;
+const BIAS: usize = 3;
+
+/// Layer normalisation over the innermost dimension; operands `x residual? weight? bias?`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerNorm {
+    /// Added to the variance.
+    pub eps: f32,
+    /// Whether `x + residual` is a second result.
+    pub with_sum: bool,
+}
+
+crate::params! {
+    /// Twin of `Params` in `shaders/layer_norm.wgsl`.
+    struct Params { rows: u32, cols: u32, eps: f32 }
+}
+
+static KERNELS: [Kernel; 1] = [Kernel {
+    name: "layer_norm",
+    source: crate::shader!("layer_norm"),
+    params: Params::FIELDS,
+    trusted: true,
+    needs: Needs::NOTHING,
+}];
+
+impl Op for LayerNorm {
+    fn name(&self) -> &'static str {
+        "layer_norm"
+    }
+
+    fn inputs(&self) -> &'static [&'static str] {
+        &["x", "residual", "weight", "bias"]
+    }
+
+    fn outputs(&self) -> &'static [&'static str] {
+        if self.with_sum { &["y", "sum"] } else { &["y"] }
+    }
+
+    fn infer(&self, inputs: &[Option<SymMeta>]) -> Result<Vec<SymMeta>> {
+        let fail = |message: String| Err(Error::op("layer_norm", message));
+        let [Some(x), residual, weight, bias] = inputs else {
+            return fail("expected operands x, residual?, weight?, bias?".to_owned());
+        };
+        let Some(cols) = x.last().filter(|&c| c > 0) else {
+            return fail(format!("x {x}: the innermost dimension must be fixed and positive"));
+        };
+        if let Some(r) = residual.as_ref().filter(|r| *r != x) {
+            return fail(format!("residual {r} must equal x {x}"));
+        }
+        for (name, w) in [("weight", weight), ("bias", bias)] {
+            if let Some(w) = w.as_ref().filter(|w| **w != SymMeta::f32([cols])) {
+                return fail(format!("{name} {w} must be f32[{cols}] for x {x}"));
+            }
+        }
+        if !(self.eps >= 0.0 && self.eps.is_finite()) {
+            return fail(format!("eps {} must be finite and not negative", self.eps));
+        }
+        Ok(vec![x.clone(); self.outputs().len()])
+    }
+
+    fn reference(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {
+        let x = args.need(X)?;
+        let cols = x.shape().last();
+        let mut sum: Vec<f64> = x.as_f32()?.iter().map(|&v| f64::from(v)).collect();
+        if let Some(residual) = args.get(RESIDUAL) {
+            sum.iter_mut().zip(residual.as_f32()?).for_each(|(s, &r)| *s += f64::from(r));
+        }
+        let column = |i| args.get(i).map(Tensor::as_f32).transpose();
+        let (weight, bias) = (column(WEIGHT)?, column(BIAS)?);
+        let mut y = Vec::with_capacity(sum.len());
+        for row in sum.chunks_exact(cols) {
+            let mean = row.iter().sum::<f64>() / cols as f64;
+            let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / cols as f64;
+            let scale = 1.0 / (variance + f64::from(self.eps)).sqrt();
+            for (c, v) in row.iter().enumerate() {
+                let w = weight.map_or(1.0, |w| f64::from(w[c]));
+                let b = bias.map_or(0.0, |b| f64::from(b[c]));
+                y.push(((v - mean) * scale * w + b) as f32);
+            }
+        }
+        let mut results = vec![Tensor::f32(x.shape(), y)?];
+        if self.with_sum {
+            results.push(Tensor::f32(x.shape(), sum.iter().map(|&v| v as f32).collect())?);
+        }
+        Ok(results)
+    }
+
+    fn kernels(&self) -> &'static [Kernel] {
+        &KERNELS
+    }
+
+    fn spec(&self, _kernel: &Kernel, call: &Call<'_>) -> Spec {
+        let spec = if self.with_sum {
+            Spec::new().import("sum_discard", "sum_store")
+        } else {
+            Spec::new()
+        };
+        spec.set("HAS_RESIDUAL", call.has(RESIDUAL))
+            .set("HAS_WEIGHT", call.has(WEIGHT))
+            .set("HAS_BIAS", call.has(BIAS))
+    }
+
+    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
+        let x = call.input(X).shape;
+        let params = Params { rows: x.rows() as u32, cols: x.last() as u32, eps: self.eps };
+        Dispatch { params: ParamBytes::of(&params), grid: fold(x.rows()) }
+    }
+
+    fn cost(&self, call: &Call<'_>) -> Cost {
+        Cost::new(8.0 * call.input(X).shape.numel() as f64, call)
+    }
+}
+
+/// Registry entry.
+pub static ENTRY: Entry = Entry {
+    name: "layer_norm",
+    aliases: &[],
+    summary: "y = (h - mean) / sqrt(var + eps) * weight + bias, h = x + residual",
+    kernels: &KERNELS,
+    cases,
+    build,
+};
+
+fn build(request: &mut Request) -> Result<(Arc<dyn Op>, Vec<Option<Tensor>>)> {
+    let inputs = vec![
+        Some(request.need(&["x"])?),
+        request.take(&["residual"]),
+        request.take(&["weight"]),
+        request.take(&["bias"]),
+    ];
+    let eps = request.get("eps")?.unwrap_or(1e-5);
+    let with_sum = request.get("with_sum")?.unwrap_or(false);
+    Ok((Arc::new(LayerNorm { eps, with_sum }), inputs))
+}
+
+fn cases() -> Vec<Case> {
+    let mut rng = Rng::new(1);
+    let mut cases = Vec::new();
+    // Two exact passes in f32 over at most a few thousand terms: a few units in the last
+    // place of results that are of order one.
+    let tolerance = || Tolerance::f32(4e-6, 4e-6);
+    for (rows, cols) in [(1, 1), (1, 63), (3, 64), (2, 65), (5, 127), (4, 384), (2, 1031)] {
+        let operands = |rng: &mut Rng| {
+            (
+                rng.tensor([rows, cols]),
+                rng.tensor([rows, cols]),
+                rng.tensor([cols]),
+                rng.tensor([cols]),
+            )
+        };
+        let (x, residual, weight, bias) = operands(&mut rng);
+        cases.push(Case::new(
+            format!("{rows}x{cols}"),
+            LayerNorm { eps: 1e-5, with_sum: false },
+            vec![Some(x.clone()), None, Some(weight.clone()), Some(bias.clone())],
+            tolerance(),
+        ));
+        cases.push(Case::new(
+            format!("{rows}x{cols} plus residual, with the sum"),
+            LayerNorm { eps: 1e-12, with_sum: true },
+            vec![Some(x), Some(residual), Some(weight), Some(bias)],
+            // With one column the variance is 0 and eps tiny: rounding of x + residual is
+            // magnified by 1/sqrt(eps), but x - mean is exactly 0.
+            tolerance(),
+        ));
+    }
+    let x = rng.tensor_with([3, 96], |r| r.normal() * 1e4);
+    let plain = LayerNorm { eps: 1e-5, with_sum: false };
+    cases.push(Case::new(
+        "large values, no affine",
+        plain.clone(),
+        vec![Some(x), None, None, None],
+        tolerance(),
+    ));
+    let zero = Tensor::f32([2, 40], vec![0.0; 80]);
+    let zero = zero.unwrap_or_else(|_| unreachable!("as many values as elements"));
+    cases.push(Case::new(
+        "zero rows",
+        plain,
+        vec![Some(zero), None, None, None],
+        Tolerance::exact(),
+    ));
+    cases
+}

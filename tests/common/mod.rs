@@ -1,0 +1,24 @@
+//! What the integration tests share: a device, or a failure that says how to get one.
+
+use tilewright::gpu::{Gpu, GpuOptions, NO_ADAPTER_HELP, Selector, adapters};
+
+/// Opens the adapter the test run is pointed at (`TILEWRIGHT_DEVICE`, else the first one).
+/// Tests never skip for want of an adapter: they fail and say what to install.
+pub fn open(options: GpuOptions) -> Gpu {
+    let wanted = std::env::var("TILEWRIGHT_DEVICE").unwrap_or_default();
+    let found = adapters();
+    let adapter = match wanted.parse().unwrap_or_default() {
+        Selector::Index(i) => found.get(i),
+        Selector::Name(part) => {
+            found.iter().find(|a| a.name().to_lowercase().contains(&part.to_lowercase()))
+        }
+        Selector::Auto | Selector::Cpu => found.first(),
+    };
+    let adapter = adapter.unwrap_or_else(|| panic!("no adapter to test on: {NO_ADAPTER_HELP}"));
+    adapter.open(options).unwrap_or_else(|e| panic!("{}: {e}", adapter.name()))
+}
+
+/// A device with naga's run-time checks compiled into every kernel.
+pub fn checked() -> Gpu {
+    open(GpuOptions { checked: true, ..GpuOptions::default() })
+}
