@@ -1,6 +1,7 @@
 #![deny(unsafe_code)]
 pub mod error;
 pub mod gpu;
+pub mod graph;
 pub mod ops;
 pub mod tensor;
 

@@ -1,0 +1,523 @@
+//! A planned graph on a device: made once, replayed for every step.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use super::node::{Graph, Node, Source, Value};
+use super::plan::{Place, Plan};
+use super::weight::{DeviceWeight, DeviceWeights, Progress};
+use crate::error::{Error, Result};
+use crate::gpu::{BindGroup, Buffer, Clock, Commands, Gpu, Pass, Pipeline, Readback, Timestamps};
+use crate::ops::{Call, Dispatch, Kernel, Part, choose};
+use crate::tensor::{Meta, Sizes, Tensor};
+
+/// Work put into one submission at most, in floating-point operations: a tenth of a second on
+/// a small integrated GPU, far below every driver's watchdog.
+const SUBMISSION_FLOPS: f64 = 5e10;
+
+/// How a session is made.
+#[derive(Clone, Debug, Default)]
+pub struct SessionOptions {
+    /// Keep every intermediate, so that [`Session::value`] can read it after a step.
+    pub keep_all: bool,
+    /// Variants to use instead of the preferred ones, as (op, kernel).
+    pub force: Vec<(String, String)>,
+}
+
+/// A graph made ready on a device for sizes up to a capacity.
+///
+/// Making one compiles, allocates and binds; [`run`](Self::run) and
+/// [`record`](Self::record) do none of these, whatever the sizes of the step.
+pub struct Session {
+    pub(super) graph: Arc<Graph>,
+    gpu: Gpu,
+    plan: Plan,
+    base: Sizes,
+    buffers: Buffers,
+    steps: Vec<Step>,
+    readbacks: Vec<Readback>,
+    prepared: Mutex<Prepared>,
+}
+
+/// One node with the kernels it may run, preferred first.
+struct Step {
+    candidates: Vec<Candidate>,
+}
+
+struct Candidate {
+    kernel: &'static Kernel,
+    pipeline: Arc<Pipeline>,
+    parts: Vec<(Option<Part>, BindGroup)>,
+}
+
+/// Parameters and grids for the sizes of the last step, kept because most steps repeat them.
+#[derive(Default)]
+struct Prepared {
+    sizes: Option<Sizes>,
+    dispatches: Vec<(usize, Vec<Dispatch>, f64)>,
+}
+
+/// Device time of one node.
+#[derive(Clone, Debug)]
+pub struct NodeTime {
+    /// The node's layer.
+    pub layer: String,
+    /// Its op.
+    pub op: &'static str,
+    /// The kernel that ran.
+    pub kernel: &'static str,
+    /// Nanoseconds.
+    pub ns: f64,
+}
+
+struct Buffers {
+    slots: Vec<Buffer>,
+    own: BTreeMap<Value, Buffer>,
+    weights: BTreeMap<Value, Arc<DeviceWeight>>,
+    places: Vec<Place>,
+}
+
+impl Buffers {
+    fn of(&self, value: Value, part: usize) -> Option<&Buffer> {
+        match self.places[value.0 as usize] {
+            Place::Slot(slot) => self.slots.get(slot),
+            Place::Own => self.own.get(&value),
+            Place::Weight => {
+                let parts = &self.weights.get(&value)?.parts;
+                parts.get(part).or(parts.first()).map(|(_, buffer)| buffer)
+            }
+            Place::Nowhere => None,
+        }
+    }
+}
+
+impl Session {
+    /// Plans, loads what weights are missing, compiles, allocates and binds.
+    ///
+    /// `capacity` holds the largest value of each symbol; `progress` is called while weights
+    /// load and may stop it.
+    pub fn new(
+        graph: Arc<Graph>,
+        weights: &Arc<DeviceWeights>,
+        capacity: Sizes,
+        options: &SessionOptions,
+        progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<Self> {
+        let gpu = weights.gpu().clone();
+        let plan = Plan::new(&graph, capacity, gpu.caps().max_binding, options.keep_all)?;
+        let chosen = choose_kernels(&graph, &gpu, capacity, options)?;
+        let pipelines = compile(&graph, &gpu, capacity, &chosen)?;
+        weights.load(&graph.weights(), progress)?;
+        let buffers = allocate(&graph, &gpu, &plan, weights)?;
+        let mut steps = Vec::with_capacity(graph.nodes.len());
+        for (node, pipelines) in graph.nodes.iter().zip(pipelines) {
+            let bind = |(kernel, pipeline)| bind(&gpu, node, &buffers, kernel, pipeline);
+            steps
+                .push(Step { candidates: pipelines.into_iter().map(bind).collect::<Result<_>>()? });
+        }
+        let readbacks = graph
+            .outputs
+            .iter()
+            .map(|(name, value)| {
+                let bytes = graph.meta(*value).eval(&capacity)?.bytes();
+                Readback::new(&gpu, name, bytes)
+            })
+            .collect::<Result<_>>()?;
+        gpu.save_pipeline_cache()?;
+        let prepared = Mutex::default();
+        Ok(Self { graph, gpu, plan, base: Sizes::default(), buffers, steps, readbacks, prepared })
+    }
+
+    /// The memory plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The graph.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Dispatches of one step at these sizes.
+    pub fn dispatches(&self, sizes: &Sizes) -> Result<usize> {
+        self.with_dispatches(sizes, |all| all.iter().map(|(_, d, _)| d.len()).sum())
+    }
+
+    /// One step: inputs from the host, named outputs to the host.
+    ///
+    /// The sizes are read off the inputs' shapes. Errors when an input is missing, has another
+    /// shape than the graph's, or exceeds the capacity.
+    pub fn run(&self, inputs: &[(&str, &Tensor)]) -> Result<BTreeMap<String, Tensor>> {
+        let sizes = self.write_inputs(inputs)?;
+        let mut commands = self.gpu.commands("step");
+        self.with_dispatches(&sizes, |all| -> Result<()> {
+            let mut rest = all;
+            while !rest.is_empty() {
+                let mut flops = 0.0;
+                let take = rest.iter().take_while(|(_, _, f)| {
+                    flops += f;
+                    flops <= SUBMISSION_FLOPS
+                });
+                let (now, later) = rest.split_at(take.count().max(1));
+                rest = later;
+                self.replay(&mut commands.pass(), now, rest_offset(all, rest, now));
+                if !rest.is_empty() {
+                    let full = std::mem::replace(&mut commands, self.gpu.commands("step"));
+                    self.gpu.submit(full)?;
+                }
+            }
+            Ok(())
+        })??;
+        self.read_outputs(commands, &sizes)
+    }
+
+    fn read_outputs(
+        &self,
+        mut commands: Commands,
+        sizes: &Sizes,
+    ) -> Result<BTreeMap<String, Tensor>> {
+        let mut metas = Vec::with_capacity(self.readbacks.len());
+        for ((name, value), readback) in self.graph.outputs.iter().zip(&self.readbacks) {
+            let meta = self.graph.meta(*value).eval(sizes)?;
+            let missing = || Error::tensor(name, "has no buffer");
+            let buffer = self.buffers.of(*value, 0).ok_or_else(missing)?;
+            commands.copy_out(buffer, readback, meta.bytes());
+            metas.push(meta);
+        }
+        self.gpu.submit(commands)?;
+        let mut outputs = BTreeMap::new();
+        for (((name, _), readback), meta) in
+            self.graph.outputs.iter().zip(&self.readbacks).zip(metas)
+        {
+            let bytes = readback.read(&self.gpu, meta.bytes())?;
+            outputs.insert(name.clone(), Tensor::from_le_bytes(meta.shape, meta.dtype, &bytes)?);
+        }
+        Ok(outputs)
+    }
+
+    /// Checks sizes against the capacity.
+    pub(super) fn check_capacity(&self, sizes: &Sizes) -> Result<()> {
+        for (index, name) in self.graph.symbols.iter().enumerate() {
+            let sym = crate::tensor::Sym(index as u8);
+            let (got, capacity) = (sizes.get(sym), self.plan.capacity.get(sym));
+            if got > capacity {
+                let message = format!("{name} is {got}, over the planned capacity of {capacity}");
+                return Err(Error::Argument(message));
+            }
+        }
+        Ok(())
+    }
+
+    fn write_inputs(&self, inputs: &[(&str, &Tensor)]) -> Result<Sizes> {
+        let sizes = self.graph.bind_sizes(inputs, self.base)?;
+        self.check_capacity(&sizes)?;
+        for (name, value, _) in self.graph.inputs() {
+            let tensor = inputs.iter().find(|(n, _)| *n == name).map(|(_, t)| *t);
+            if let (Some(tensor), Some(buffer)) = (tensor, self.buffers.own.get(&value)) {
+                self.gpu.write(buffer, tensor.as_bytes())?;
+            }
+        }
+        Ok(sizes)
+    }
+
+    pub(super) fn input_buffer(&self, name: &str) -> Result<&Buffer> {
+        let found = self.graph.inputs().find(|(n, ..)| *n == name);
+        found
+            .and_then(|(_, value, _)| self.buffers.own.get(&value))
+            .ok_or_else(|| Error::tensor(name, "is not an input of this graph"))
+    }
+
+    pub(super) fn output_buffer(&self, value: Value) -> Option<&Buffer> {
+        self.buffers.of(value, 0)
+    }
+
+    /// Records all dispatches of a step into a pass.
+    pub(super) fn record_pass(&self, pass: &mut Pass<'_>, sizes: &Sizes) -> Result<()> {
+        self.with_dispatches(sizes, |all| self.replay(pass, all, 0))
+    }
+
+    fn replay(
+        &self,
+        pass: &mut Pass<'_>,
+        dispatches: &[(usize, Vec<Dispatch>, f64)],
+        first: usize,
+    ) {
+        for (step, (candidate, parts, _)) in self.steps[first..].iter().zip(dispatches) {
+            let candidate = &step.candidates[*candidate];
+            for ((_, bindings), dispatch) in candidate.parts.iter().zip(parts) {
+                pass.dispatch(&candidate.pipeline, bindings, &dispatch.params, dispatch.grid);
+            }
+        }
+    }
+
+    fn with_dispatches<T>(
+        &self,
+        sizes: &Sizes,
+        use_them: impl FnOnce(&[(usize, Vec<Dispatch>, f64)]) -> T,
+    ) -> Result<T> {
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        if prepared.sizes != Some(*sizes) {
+            prepared.sizes = None;
+            prepared.dispatches.clear();
+            for (node, step) in self.graph.nodes.iter().zip(&self.steps) {
+                let dispatches = self.prepare(node, step, sizes)?;
+                prepared.dispatches.push(dispatches);
+            }
+            prepared.sizes = Some(*sizes);
+        }
+        Ok(use_them(&prepared.dispatches))
+    }
+
+    fn prepare(
+        &self,
+        node: &Node,
+        step: &Step,
+        sizes: &Sizes,
+    ) -> Result<(usize, Vec<Dispatch>, f64)> {
+        let (inputs, outputs) = metas(&self.graph, node, sizes)?;
+        let caps = self.gpu.caps();
+        let call = Call { inputs: &inputs, outputs: &outputs, sizes, caps, part: None };
+        let accepts = |c: &Candidate| node.op.accepts(c.kernel, &call);
+        let index = step.candidates.iter().position(accepts).ok_or_else(|| {
+            Error::op(node.op.name(), "no compiled kernel takes these sizes").in_layer(&node.layer)
+        })?;
+        let candidate = &step.candidates[index];
+        let dispatch = |(part, _): &(Option<Part>, BindGroup)| {
+            node.op.dispatch(candidate.kernel, &Call { part: *part, ..call })
+        };
+        let flops = node.op.cost(&call).flops;
+        Ok((index, candidate.parts.iter().map(dispatch).collect(), flops))
+    }
+
+    /// A value of the last step, of a session made with `keep_all`.
+    pub fn value(&self, value: Value, sizes: &Sizes) -> Result<Tensor> {
+        let meta = self.graph.meta(value).eval(sizes)?;
+        let missing = || Error::tensor(self.graph.describe(value), "has no buffer");
+        let buffer = self.buffers.of(value, 0).ok_or_else(missing)?;
+        let bytes = self.gpu.read(buffer, meta.bytes())?;
+        Tensor::from_le_bytes(meta.shape, meta.dtype, &bytes)
+    }
+
+    /// One step with the time of every node, in order, and the clock it was taken from.
+    pub fn profile(&self, inputs: &[(&str, &Tensor)]) -> Result<(Vec<NodeTime>, Clock)> {
+        let sizes = self.write_inputs(inputs)?;
+        let count = self.steps.len() as u32 + 1;
+        match Timestamps::new(&self.gpu, count)? {
+            Some(stamps) => Ok((self.profile_device(&sizes, &stamps)?, Clock::Device)),
+            None => Ok((self.profile_host(&sizes)?, Clock::Host)),
+        }
+    }
+
+    fn profile_device(&self, sizes: &Sizes, stamps: &Timestamps) -> Result<Vec<NodeTime>> {
+        let mut commands = self.gpu.commands("profile");
+        {
+            let mut pass = commands.pass();
+            pass.stamp(stamps, 0);
+            self.with_dispatches(sizes, |all| {
+                for (i, one) in all.iter().enumerate() {
+                    self.replay(&mut pass, std::slice::from_ref(one), i);
+                    pass.stamp(stamps, i as u32 + 1);
+                }
+            })?;
+        }
+        commands.resolve(stamps);
+        self.gpu.submit(commands)?;
+        let times = stamps.read(&self.gpu)?;
+        self.name_times(sizes, times.windows(2).map(|w| w[1] - w[0]).collect())
+    }
+
+    fn profile_host(&self, sizes: &Sizes) -> Result<Vec<NodeTime>> {
+        let times = self.with_dispatches(sizes, |all| -> Result<Vec<f64>> {
+            let time = |(i, one)| {
+                let start = Instant::now();
+                let mut commands = self.gpu.commands("profile");
+                self.replay(&mut commands.pass(), std::slice::from_ref(one), i);
+                self.gpu.submit(commands)?;
+                self.gpu.finish()?;
+                Ok(start.elapsed().as_nanos() as f64)
+            };
+            all.iter().enumerate().map(time).collect()
+        })??;
+        self.name_times(sizes, times)
+    }
+
+    fn name_times(&self, sizes: &Sizes, times: Vec<f64>) -> Result<Vec<NodeTime>> {
+        self.with_dispatches(sizes, |all| {
+            let rows = self.graph.nodes.iter().zip(&self.steps).zip(all).zip(times);
+            rows.map(|(((node, step), (candidate, ..)), ns)| NodeTime {
+                layer: node.layer.clone(),
+                op: node.op.name(),
+                kernel: step.candidates[*candidate].kernel.name,
+                ns,
+            })
+            .collect()
+        })
+    }
+}
+
+/// Index of the first node of `now`, the run of dispatches that ends where `rest` begins.
+fn rest_offset<T>(all: &[T], rest: &[T], now: &[T]) -> usize {
+    all.len() - rest.len() - now.len()
+}
+
+fn metas(graph: &Graph, node: &Node, sizes: &Sizes) -> Result<(Vec<Option<Meta>>, Vec<Meta>)> {
+    let eval = |v: &Value| graph.meta(*v).eval(sizes);
+    let inputs =
+        node.inputs.iter().map(|v| v.as_ref().map(eval).transpose()).collect::<Result<_>>()?;
+    Ok((inputs, node.outputs.iter().map(eval).collect::<Result<_>>()?))
+}
+
+/// Sizes that are tried when the kernels of a session are chosen: every power of two up to the
+/// capacity, for all symbols together and for each with the others at 1.
+fn probes(graph: &Graph, capacity: Sizes) -> Vec<Sizes> {
+    let syms: Vec<_> = (0..graph.symbols.len()).map(|i| crate::tensor::Sym(i as u8)).collect();
+    let mut out = vec![capacity];
+    for shift in 0..usize::BITS {
+        let capped = |s| capacity.get(s).min(1 << shift);
+        if syms.iter().all(|&s| capacity.get(s) < 1 << shift >> 1) {
+            break;
+        }
+        let all = syms.iter().fold(capacity, |sizes, &s| sizes.with(s, capped(s)));
+        out.push(all);
+        for &one in &syms {
+            let ones =
+                syms.iter().fold(capacity, |sizes, &s| sizes.with(s, capacity.get(s).min(1)));
+            out.push(ones.with(one, capped(one)));
+        }
+    }
+    out
+}
+
+/// For every node, the kernels that some step within the capacity would choose.
+fn choose_kernels(
+    graph: &Graph,
+    gpu: &Gpu,
+    capacity: Sizes,
+    options: &SessionOptions,
+) -> Result<Vec<Vec<&'static Kernel>>> {
+    let probes = probes(graph, capacity);
+    let mut all = Vec::with_capacity(graph.nodes.len());
+    for node in &graph.nodes {
+        let forced = options.force.iter().find(|(op, _)| op == node.op.name());
+        let forced = forced.map(|(_, kernel)| kernel.as_str());
+        let mut chosen: Vec<&'static Kernel> = Vec::new();
+        for sizes in &probes {
+            let (inputs, outputs) = metas(graph, node, sizes)?;
+            let caps = gpu.caps();
+            let call = Call { inputs: &inputs, outputs: &outputs, sizes, caps, part: None };
+            let kernel = choose(&*node.op, &call, forced).map_err(|e| e.in_layer(&node.layer))?;
+            if !chosen.iter().any(|k| std::ptr::eq(*k, kernel)) {
+                chosen.push(kernel);
+            }
+        }
+        // Back in the table's order, which is the order of preference.
+        chosen.sort_by_key(|k| node.op.kernels().iter().position(|t| std::ptr::eq(t, *k)));
+        all.push(chosen);
+    }
+    Ok(all)
+}
+
+type Compiled = Vec<(&'static Kernel, Arc<Pipeline>)>;
+
+/// Compiles all kernels, in parallel; equal variants are compiled once.
+fn compile(
+    graph: &Graph,
+    gpu: &Gpu,
+    capacity: Sizes,
+    chosen: &[Vec<&'static Kernel>],
+) -> Result<Vec<Compiled>> {
+    let mut wanted = Vec::new();
+    let mut specs = Vec::new();
+    for (node, kernels) in graph.nodes.iter().zip(chosen) {
+        let (inputs, outputs) = metas(graph, node, &capacity)?;
+        let caps = gpu.caps();
+        let call = Call { inputs: &inputs, outputs: &outputs, sizes: &capacity, caps, part: None };
+        for kernel in kernels {
+            let spec = node.op.spec(kernel, &call);
+            if !wanted
+                .iter()
+                .any(|(k, s): &(&Kernel, _)| k.source.name == kernel.source.name && *s == spec)
+            {
+                wanted.push((*kernel, spec.clone()));
+            }
+            specs.push(spec);
+        }
+    }
+    wanted.par_iter().try_for_each(|(kernel, spec)| {
+        gpu.pipeline(kernel.source, spec, kernel.params, kernel.trusted).map(drop)
+    })?;
+    let mut specs = specs.into_iter();
+    let lookup = |kernels: &Vec<&'static Kernel>| -> Result<Compiled> {
+        kernels
+            .iter()
+            .zip(&mut specs)
+            .map(|(kernel, spec)| {
+                let trusted = kernel.trusted;
+                Ok((*kernel, gpu.pipeline(kernel.source, &spec, kernel.params, trusted)?))
+            })
+            .collect()
+    };
+    chosen.iter().map(lookup).collect()
+}
+
+fn allocate(graph: &Graph, gpu: &Gpu, plan: &Plan, weights: &DeviceWeights) -> Result<Buffers> {
+    let slot = |(i, &bytes): (usize, &u64)| gpu.buffer(&format!("slot {i}"), bytes as usize);
+    let mut buffers = Buffers {
+        slots: plan.slots.iter().enumerate().map(slot).collect::<Result<_>>()?,
+        own: BTreeMap::new(),
+        weights: BTreeMap::new(),
+        places: plan.places.clone(),
+    };
+    for (index, place) in plan.places.iter().enumerate() {
+        let value = Value(index as u32);
+        match (place, graph.source(value)) {
+            (Place::Own, _) => {
+                let bytes = graph.meta(value).eval(&plan.capacity)?.bytes();
+                buffers.own.insert(value, gpu.buffer(&graph.describe(value), bytes)?);
+            }
+            (Place::Weight, Source::Weight(weight)) => {
+                buffers.weights.insert(value, weights.get(weight)?);
+            }
+            _ => {}
+        }
+    }
+    Ok(buffers)
+}
+
+fn bind(
+    gpu: &Gpu,
+    node: &Node,
+    buffers: &Buffers,
+    kernel: &'static Kernel,
+    pipeline: Arc<Pipeline>,
+) -> Result<Candidate> {
+    let (inputs, outputs) = (node.op.inputs(), node.op.outputs());
+    let split = node.op.splittable().and_then(|i| node.inputs.get(i).copied().flatten());
+    let ranges = match split.and_then(|v| buffers.weights.get(&v)) {
+        Some(weight) => weight.parts.iter().map(|(range, _)| *range).collect(),
+        None => vec![None],
+    };
+    let dummy = node.inputs.iter().flatten().next().copied();
+    let mut parts = Vec::with_capacity(ranges.len());
+    for (index, range) in ranges.into_iter().enumerate() {
+        let lookup = |name: &str| {
+            if let Some(o) = outputs.iter().position(|n| *n == name) {
+                return buffers.of(*node.outputs.get(o)?, 0);
+            }
+            let i = inputs.iter().position(|n| *n == name)?;
+            // An absent operand's binding is never read; any read-only buffer will do.
+            buffers.of(node.inputs.get(i).copied().flatten().or(dummy)?, index)
+        };
+        parts.push((range, gpu.bind(&pipeline, lookup).map_err(|e| e.in_layer(&node.layer))?));
+    }
+    Ok(Candidate { kernel, pipeline, parts })
+}

@@ -1,0 +1,23 @@
+//! The command graph: built per model, rewritten, laid out in memory, replayed.
+//!
+//! A model file builds a [`Graph`] of ops grouped in named layers. [`fuse`] rewrites it,
+//! [`Plan`] lays its intermediates into a few slot buffers and knows the exact bytes before
+//! anything runs, and a [`Session`] replays it on a device; [`run_cpu`] runs the same graph
+//! through the ops' CPU routes. Batch, length and cache position are symbols: a step with new
+//! values for them compiles nothing, allocates nothing and binds nothing.
+
+mod cpu;
+mod embed;
+mod exec;
+mod node;
+mod plan;
+mod show;
+mod weight;
+
+pub use cpu::{HostWeights, run_cpu, trace_cpu};
+pub use embed::Recorded;
+pub use exec::{NodeTime, Session, SessionOptions};
+pub use node::{Graph, Node, Value};
+pub use plan::{Plan, SplitWeight};
+pub use show::{to_dot, to_json, to_svg};
+pub use weight::{DeviceWeights, Progress, Weight, WeightSource};

@@ -1,0 +1,237 @@
+//! Memory: lifetimes of intermediates, slot buffers, exact bytes before anything runs.
+
+use std::collections::BTreeSet;
+
+use super::node::{Graph, Source, Value};
+use crate::error::{Error, Result};
+use crate::ops;
+use crate::tensor::{Meta, Sizes};
+
+/// A weight that exceeds the largest binding and is stored in parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplitWeight {
+    /// Its name.
+    pub name: String,
+    /// Number of parts.
+    pub parts: usize,
+}
+
+/// Where every value of a graph lives, for sizes up to a capacity.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The largest value of each symbol.
+    pub capacity: Sizes,
+    /// Bytes of each slot buffer. Intermediates share them by lifetime.
+    pub slots: Vec<u64>,
+    /// Bytes of all weights.
+    pub weights: u64,
+    /// Bytes of the input buffers.
+    pub inputs: u64,
+    /// Bytes of the output buffers, which later steps do not overwrite within a step.
+    pub outputs: u64,
+    /// Bytes of the host-readable copies of the outputs.
+    pub readback: u64,
+    /// Bytes of the largest single binding.
+    pub largest_binding: u64,
+    /// Weights stored in parts.
+    pub splits: Vec<SplitWeight>,
+    pub(super) places: Vec<Place>,
+}
+
+/// Where one value lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Nowhere,
+    Weight,
+    Own,
+    Slot(usize),
+}
+
+/// Bytes a buffer of this size takes: see [`crate::gpu::Buffer::size`].
+fn buffer_bytes(meta: &Meta) -> u64 {
+    meta.bytes().next_multiple_of(4).max(16) as u64
+}
+
+impl Plan {
+    /// Lays out `graph` for sizes up to `capacity` on a device whose largest storage binding
+    /// is `max_binding` bytes. With `keep_all`, every intermediate gets a buffer of its own,
+    /// so that all of them can be read back after a step.
+    ///
+    /// Errors with [`Error::OutOfMemory`] when an intermediate cannot be bound.
+    pub fn new(graph: &Graph, capacity: Sizes, max_binding: u64, keep_all: bool) -> Result<Self> {
+        let metas = graph
+            .values
+            .iter()
+            .map(|info| info.meta.eval(&capacity))
+            .collect::<Result<Vec<_>>>()?;
+        let mut plan = Self {
+            capacity,
+            slots: Vec::new(),
+            weights: 0,
+            inputs: 0,
+            outputs: 0,
+            readback: 0,
+            largest_binding: 0,
+            splits: Vec::new(),
+            places: vec![Place::Nowhere; metas.len()],
+        };
+        plan.place_fixed(graph, &metas, max_binding)?;
+        plan.place_intermediates(graph, &metas, max_binding, keep_all)?;
+        let largest = plan.slots.iter().copied().max().unwrap_or(0);
+        plan.largest_binding = plan.largest_binding.max(largest);
+        Ok(plan)
+    }
+
+    /// Inputs, weights and outputs.
+    fn place_fixed(&mut self, graph: &Graph, metas: &[Meta], max_binding: u64) -> Result<()> {
+        for (_, value, _) in graph.inputs() {
+            let bytes = buffer_bytes(&metas[value.0 as usize]);
+            self.bound(graph, value, bytes, max_binding)?;
+            self.inputs += bytes;
+            self.places[value.0 as usize] = Place::Own;
+        }
+        let mut split = BTreeSet::new();
+        for node in &graph.nodes {
+            for (i, value) in node.inputs.iter().enumerate() {
+                let Some((value, weight)) = value.and_then(|v| Some((v, graph.as_weight(v)?)))
+                else {
+                    continue;
+                };
+                let meta = weight.meta();
+                let rows = ops::rows_per_part(meta, max_binding);
+                if rows.is_some() && node.op.splittable() != Some(i) {
+                    let message = format!(
+                        "weight `{}` {meta} exceeds the largest binding ({max_binding} bytes), \
+                         and {} cannot use it in parts",
+                        weight.name(),
+                        node.op.name()
+                    );
+                    return Err(Error::OutOfMemory(message));
+                }
+                let place = &mut self.places[value.0 as usize];
+                if *place == Place::Weight {
+                    continue;
+                }
+                *place = Place::Weight;
+                let Some(rows) = rows else {
+                    self.weights += buffer_bytes(&meta);
+                    self.largest_binding = self.largest_binding.max(buffer_bytes(&meta));
+                    continue;
+                };
+                let row = meta.bytes() / meta.shape.dims()[0];
+                let parts: Vec<_> = ops::parts(meta.shape.dims()[0], rows)
+                    .map(|p| (p.rows * row).next_multiple_of(4).max(16) as u64)
+                    .collect();
+                self.weights += parts.iter().sum::<u64>();
+                let largest = parts.iter().copied().max().unwrap_or(0);
+                if largest > max_binding {
+                    let message = format!(
+                        "one row of weight `{}` {meta} exceeds the largest binding \
+                         ({max_binding} bytes)",
+                        weight.name()
+                    );
+                    return Err(Error::OutOfMemory(message));
+                }
+                self.largest_binding = self.largest_binding.max(largest);
+                if split.insert(weight.name()) {
+                    let name = weight.name().to_owned();
+                    self.splits.push(SplitWeight { name, parts: parts.len() });
+                }
+            }
+        }
+        for (_, value) in &graph.outputs {
+            let bytes = buffer_bytes(&metas[value.0 as usize]);
+            self.readback += bytes;
+            let place = &mut self.places[value.0 as usize];
+            if *place == Place::Nowhere {
+                *place = Place::Own;
+                self.outputs += bytes;
+                self.bound(graph, *value, bytes, max_binding)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Best fit over time: a value takes the smallest free slot that holds it, else grows the
+    /// largest free one, else opens a new one. A slot is freed after its last reader, so no
+    /// dispatch reads and writes one buffer.
+    fn place_intermediates(
+        &mut self,
+        graph: &Graph,
+        metas: &[Meta],
+        max_binding: u64,
+        keep_all: bool,
+    ) -> Result<()> {
+        let last = last_uses(graph);
+        let mut free: BTreeSet<usize> = BTreeSet::new();
+        for (index, node) in graph.nodes.iter().enumerate() {
+            for &value in &node.outputs {
+                if self.places[value.0 as usize] != Place::Nowhere {
+                    continue;
+                }
+                let bytes = buffer_bytes(&metas[value.0 as usize]);
+                self.bound(graph, value, bytes, max_binding)?;
+                let fitting = free.iter().copied().filter(|&s| self.slots[s] >= bytes);
+                let best = fitting.min_by_key(|&s| self.slots[s]);
+                let slot = best.or_else(|| free.iter().copied().max_by_key(|&s| self.slots[s]));
+                let slot = slot.unwrap_or_else(|| {
+                    self.slots.push(0);
+                    self.slots.len() - 1
+                });
+                free.remove(&slot);
+                self.slots[slot] = self.slots[slot].max(bytes);
+                self.places[value.0 as usize] = Place::Slot(slot);
+            }
+            if keep_all {
+                continue;
+            }
+            let done = node.inputs.iter().flatten().chain(&node.outputs);
+            for value in done.filter(|v| last[v.0 as usize] <= index) {
+                if let Place::Slot(slot) = self.places[value.0 as usize] {
+                    free.insert(slot);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn bound(&self, graph: &Graph, value: Value, bytes: u64, max_binding: u64) -> Result<()> {
+        if bytes <= max_binding {
+            return Ok(());
+        }
+        let shape = graph.show_meta(graph.meta(value));
+        let producer = graph.nodes.iter().find(|n| n.outputs.contains(&value));
+        let of = producer.map_or_else(
+            || graph.describe(value),
+            |n| format!("{} {}", n.layer, n.op.name()).trim().to_owned(),
+        );
+        Err(Error::OutOfMemory(format!(
+            "{of} {shape} would take {bytes} bytes, over the device's largest binding of \
+             {max_binding}; use a smaller batch or shorter input"
+        )))
+    }
+
+    /// Bytes of device memory in all.
+    pub fn total(&self) -> u64 {
+        self.weights + self.slots.iter().sum::<u64>() + self.inputs + self.outputs + self.readback
+    }
+
+    /// Bytes of intermediates: what grows with batch and tokens.
+    pub fn intermediates(&self) -> u64 {
+        self.slots.iter().sum()
+    }
+}
+
+/// Index of the last node that reads each value; its own node if none does.
+fn last_uses(graph: &Graph) -> Vec<usize> {
+    let mut last = vec![0; graph.values.len()];
+    for (index, node) in graph.nodes.iter().enumerate() {
+        for value in node.outputs.iter().chain(node.inputs.iter().flatten()) {
+            last[value.0 as usize] = index;
+        }
+    }
+    debug_assert!(
+        graph.values.iter().all(|v| !matches!(v.source, Source::Node) || !last.is_empty())
+    );
+    last
+}

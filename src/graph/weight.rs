@@ -1,0 +1,258 @@
+//! Weights: where their bytes come from, and their copies on a device.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::gpu::{Buffer, Gpu, Upload};
+use crate::ops::{self, Part};
+use crate::tensor::{DType, Meta, Shape, Tensor};
+
+/// Something a weight's bytes can be read from, range by range, such as a checkpoint file.
+pub trait WeightSource: Send + Sync {
+    /// Fills `out` with the tensor's bytes from byte `offset` on.
+    fn read(&self, offset: usize, out: &mut [u8]) -> Result<()>;
+}
+
+impl WeightSource for Tensor {
+    fn read(&self, offset: usize, out: &mut [u8]) -> Result<()> {
+        let end = offset.checked_add(out.len());
+        let bytes = end.and_then(|end| self.as_bytes().get(offset..end));
+        let bytes = bytes.ok_or_else(|| Error::tensor("constant", "read past its end"))?;
+        out.copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// A named constant operand of a graph: one tensor, or several stacked along the first
+/// dimension. Nothing is read until a device or the CPU path asks for it.
+#[derive(Clone)]
+pub struct Weight {
+    name: String,
+    meta: Meta,
+    pieces: Vec<Piece>,
+}
+
+#[derive(Clone)]
+struct Piece {
+    source: Arc<dyn WeightSource>,
+    dtype: DType,
+    numel: usize,
+}
+
+impl fmt::Debug for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.meta)
+    }
+}
+
+impl Weight {
+    /// A weight that is read from `source`, which holds it as `meta` says.
+    pub fn new(name: impl Into<String>, meta: Meta, source: Arc<dyn WeightSource>) -> Self {
+        let piece = Piece { source, dtype: meta.dtype, numel: meta.shape.numel() };
+        Self { name: name.into(), meta, pieces: vec![piece] }
+    }
+
+    /// A weight whose values are given.
+    pub fn constant(name: impl Into<String>, tensor: Tensor) -> Self {
+        Self::new(name, tensor.meta(), Arc::new(tensor))
+    }
+
+    /// Several weights of equal dtype and equal trailing dimensions, stacked along the first.
+    pub fn stack(parts: &[&Self]) -> Result<Self> {
+        let Some((first, rest)) = parts.split_first() else {
+            return Err(Error::tensor("stack", "nothing to stack"));
+        };
+        let mut dims = first.meta.shape.dims().to_vec();
+        for part in rest {
+            let shape = part.meta.shape;
+            let fits = part.meta.dtype == first.meta.dtype
+                && shape.rank() == dims.len()
+                && shape.rank() > 0
+                && shape.dims()[1..] == dims[1..];
+            if !fits {
+                let message = format!("{} cannot be stacked on {}", part.meta, first.meta);
+                return Err(Error::tensor(&part.name, message));
+            }
+            dims[0] += shape.dims()[0];
+        }
+        let names: Vec<_> = parts.iter().map(|p| p.name.as_str()).collect();
+        let meta = Meta { shape: Shape::new(&dims)?, dtype: first.meta.dtype };
+        let pieces = parts.iter().flat_map(|p| p.pieces.iter().cloned()).collect();
+        Ok(Self { name: names.join("+"), meta, pieces })
+    }
+
+    /// The same values stored in another float dtype.
+    #[must_use]
+    pub fn stored_as(mut self, dtype: DType) -> Self {
+        if self.meta.dtype.is_float() && dtype.is_float() {
+            self.meta.dtype = dtype;
+        }
+        self
+    }
+
+    /// The checkpoint's own name; stacked weights are joined by `+`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Shape, and the dtype it is stored in on the device.
+    pub fn meta(&self) -> Meta {
+        self.meta
+    }
+
+    /// The key under which copies are shared: a name can be stored in several dtypes.
+    fn key(&self) -> (String, DType) {
+        (self.name.clone(), self.meta.dtype)
+    }
+
+    /// Fills `out` with stored bytes from byte `offset` on, converting where the source's
+    /// dtype differs.
+    fn read(&self, offset: usize, out: &mut [u8]) -> Result<()> {
+        let size = self.meta.dtype.size();
+        let (mut first, mut out) = (offset / size, out);
+        for piece in &self.pieces {
+            if first >= piece.numel {
+                first -= piece.numel;
+                continue;
+            }
+            let count = (out.len() / size).min(piece.numel - first);
+            let (head, tail) = out.split_at_mut(count * size);
+            piece.read(first, self.meta.dtype, head)?;
+            out = tail;
+            first = 0;
+            if out.is_empty() {
+                return Ok(());
+            }
+        }
+        if out.is_empty() { Ok(()) } else { Err(Error::tensor(&self.name, "read past its end")) }
+    }
+
+    /// The whole weight in host memory, as stored.
+    pub fn tensor(&self) -> Result<Tensor> {
+        let mut bytes = vec![0; self.meta.bytes()];
+        self.read(0, &mut bytes)?;
+        Tensor::from_le_bytes(self.meta.shape, self.meta.dtype, &bytes)
+    }
+}
+
+impl Piece {
+    fn read(&self, first: usize, dtype: DType, out: &mut [u8]) -> Result<()> {
+        if dtype == self.dtype {
+            return self.source.read(first * dtype.size(), out);
+        }
+        let count = out.len() / dtype.size();
+        let mut raw = vec![0; count * self.dtype.size()];
+        self.source.read(first * self.dtype.size(), &mut raw)?;
+        let tensor = Tensor::from_le_bytes([count], self.dtype, &raw)?.cast(dtype)?;
+        out.copy_from_slice(tensor.as_bytes());
+        Ok(())
+    }
+}
+
+/// How far loading has come; given to a callback that may ask to stop.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// The tensor being loaded.
+    pub name: &'a str,
+    /// Bytes loaded.
+    pub done: u64,
+    /// Bytes to load in all.
+    pub total: u64,
+}
+
+/// A model's weights on one device, loaded at first use and shared by all its sessions.
+pub struct DeviceWeights {
+    gpu: Gpu,
+    loaded: Mutex<HashMap<(String, DType), Arc<DeviceWeight>>>,
+}
+
+/// One weight on a device: whole, or in parts along its first dimension.
+pub(super) struct DeviceWeight {
+    pub parts: Vec<(Option<Part>, Buffer)>,
+}
+
+impl DeviceWeights {
+    /// No weights yet.
+    pub fn new(gpu: &Gpu) -> Arc<Self> {
+        Arc::new(Self { gpu: gpu.clone(), loaded: Mutex::default() })
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Uploads those of `wanted` that are not there yet. `progress` is called between chunks;
+    /// `Break` stops with [`Error::Cancelled`].
+    pub(super) fn load(
+        &self,
+        wanted: &[&Weight],
+        progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let missing: Vec<_> = {
+            let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut seen = std::collections::HashSet::new();
+            let new = |w: &&&Weight| !loaded.contains_key(&w.key()) && seen.insert(w.key());
+            wanted.iter().filter(new).copied().collect()
+        };
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let total = missing.iter().map(|w| w.meta.bytes() as u64).sum();
+        let mut upload = Upload::new(&self.gpu)?;
+        let mut done = 0;
+        for weight in missing {
+            let mut report = |bytes: usize| {
+                done += bytes as u64;
+                progress(Progress { name: &weight.name, done, total })
+            };
+            let device = self.upload(&mut upload, weight, &mut report)?;
+            let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+            loaded.entry(weight.key()).or_insert_with(|| Arc::new(device));
+        }
+        Ok(())
+    }
+
+    fn upload(
+        &self,
+        upload: &mut Upload,
+        weight: &Weight,
+        report: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<DeviceWeight> {
+        let meta = weight.meta;
+        let ranges: Vec<Option<Part>> = match ops::rows_per_part(meta, self.gpu.caps().max_binding)
+        {
+            None => vec![None],
+            Some(rows) => ops::parts(meta.shape.dims()[0], rows).map(Some).collect(),
+        };
+        let row_bytes = meta.bytes() / meta.shape.dims().first().copied().unwrap_or(1).max(1);
+        let mut parts = Vec::new();
+        for range in ranges {
+            let (start, bytes) = match range {
+                None => (0, meta.bytes()),
+                Some(p) => (p.first * row_bytes, p.rows * row_bytes),
+            };
+            let buffer = self.gpu.buffer(&weight.name, bytes)?;
+            upload.fill(&buffer, bytes, |offset, chunk| {
+                weight.read(start + offset, chunk)?;
+                match report(chunk.len()) {
+                    ControlFlow::Continue(()) => Ok(()),
+                    ControlFlow::Break(()) => Err(Error::Cancelled),
+                }
+            })?;
+            parts.push((range, buffer));
+        }
+        Ok(DeviceWeight { parts })
+    }
+
+    pub(super) fn get(&self, weight: &Weight) -> Result<Arc<DeviceWeight>> {
+        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded
+            .get(&weight.key())
+            .cloned()
+            .ok_or_else(|| Error::tensor(&weight.name, "was not loaded before its use"))
+    }
+}
