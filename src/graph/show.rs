@@ -103,7 +103,9 @@ const PAD: usize = 12;
 /// Consecutive layers that look the same are drawn once, with their number.
 pub fn to_svg(graph: &Graph) -> String {
     let escape = |s: &str| s.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let mut groups: Vec<(String, Vec<(usize, &Node)>, usize)> = Vec::new();
+    /// A layer's name, its nodes, and how many layers in a row look like it.
+    type Group<'a> = (String, Vec<(usize, &'a Node)>, usize);
+    let mut groups: Vec<Group<'_>> = Vec::new();
     for (name, nodes) in layers(graph) {
         let look = |nodes: &[(usize, &Node)]| -> Vec<String> {
             nodes.iter().map(|(_, n)| format!("{:?}{}", n.op, details(graph, n).0)).collect()

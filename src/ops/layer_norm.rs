@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use super::{Args, Call, Case, Cost, Dispatch, Entry, Kernel, Needs, Op, Request, Rng, Tolerance};
+use super::{
+    Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Needs, Op, Request, Rng, Tolerance,
+};
 use crate::error::{Error, Result};
 use crate::gpu::{ParamBytes, Spec, fold};
 use crate::tensor::{SymMeta, Tensor};
@@ -136,7 +138,7 @@ pub static ENTRY: Entry = Entry {
     build,
 };
 
-fn build(request: &mut Request) -> Result<(Arc<dyn Op>, Vec<Option<Tensor>>)> {
+fn build(request: &mut Request) -> Result<Built> {
     let inputs = vec![
         Some(request.need(&["x"])?),
         request.take(&["residual"]),

@@ -5,6 +5,20 @@
 //! plain loops and shares no code with the kernels. [`registry`] lists the ops; tests,
 //! `verify ops` and benches walk it, so a new op needs its file, its shader and one line here.
 
+// API agreed with the model code for the two big ops (delete this comment once they exist):
+//   #[derive(Clone, Debug, PartialEq)]
+//   pub struct Matmul { pub layout: Layout, pub activation: Activation }   // Layout::{Nn, Nt, Tn, Tt}
+//       operands x [.., m, k] f32, weight [n, k] (Nt) | [k, n] (Nn) f32|f16|bf16, bias? [n], residual? [.., m, n] -> y [.., m, n]
+//       (weight may also be batched [b, n, k]); splittable() = weight (Nt only). `Matmul::linear()` = Nt, no activation.
+//       fuse rewrites an existing Matmul by setting `activation` and filling operands bias / residual.
+//   #[derive(Clone, Debug, PartialEq)]
+//   pub struct Attention { pub n_heads, pub n_kv_heads, pub head_dim: usize, pub layout: HeadLayout,
+//       pub q_column, pub k_column, pub v_column: usize,  // first column of q/k/v inside a token's row (packed qkv/kv)
+//       pub scale: f32, pub causal: bool, pub q_offset: Dim, pub window: Option<usize>, pub softcap: Option<f32>,
+//       pub max_distance: usize /* T5 bucket LUT half width; 0 = bias is additive */ }
+//       HeadLayout::Tokens = [B, T, columns] (head h at columns q_column + h*head_dim ..; out [B, T, n_heads*head_dim]);
+//       HeadLayout::Heads  = [B, H, T, D] (goldens; columns unused).
+//       operands q, k, v (may be the same value), key_mask? u32 [B, S], bias? (f32 [1|B, 1|H, T, S], or table [n_buckets, H] with bucket), bucket? u32 [2*max_distance+1] -> out
 mod case;
 mod eager;
 mod layer_norm;
@@ -228,6 +242,9 @@ impl Needs {
     }
 }
 
+/// An instance and its operands, as built from a [`Request`].
+pub type Built = (Arc<dyn Op>, Vec<Option<Tensor>>);
+
 /// An op as the tools see it.
 pub struct Entry {
     /// Registry name.
@@ -241,7 +258,7 @@ pub struct Entry {
     /// The cases every variant is tested with.
     pub cases: fn() -> Vec<Case>,
     /// Builds an instance and its operands from named tensors and settings.
-    pub build: fn(&mut Request) -> Result<(Arc<dyn Op>, Vec<Option<Tensor>>)>,
+    pub build: fn(&mut Request) -> Result<Built>,
 }
 
 /// Every op.
