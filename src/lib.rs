@@ -1,4 +1,5 @@
 #![deny(unsafe_code)]
+pub mod cli;
 pub mod error;
 pub mod gpu;
 pub mod graph;

@@ -1,1 +1,5 @@
-fn main() {}
+//! Entry point: parse, run, exit code.
+
+fn main() -> std::process::ExitCode {
+    tilewright::cli::run()
+}

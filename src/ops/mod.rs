@@ -24,6 +24,7 @@ mod eager;
 mod layer_norm;
 mod request;
 mod select;
+mod verify;
 
 use std::any::Any;
 use std::fmt;
@@ -34,6 +35,7 @@ pub use eager::{Prepared, RunOptions, run, run_cpu};
 pub use layer_norm::LayerNorm;
 pub use request::Request;
 pub use select::{candidates, choose};
+pub use verify::{Outcome, Verdict, verify_case, verify_cpu, verify_entry, verify_ops};
 
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Field, ParamBytes, ShaderSource, Spec};

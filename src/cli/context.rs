@@ -1,0 +1,231 @@
+//! What every subcommand shares: global flags, the device, output, progress, Ctrl-C.
+
+use std::io::{IsTerminal, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{ArgAction, ValueEnum};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::error::{Error, Result};
+use crate::gpu::{Choice, Gpu, GpuOptions, Selector, select};
+use crate::graph::Progress;
+use crate::tensor::DType;
+
+/// Flags that stand before or after any subcommand.
+#[derive(clap::Args)]
+pub(crate) struct Global {
+    /// Device: auto, cpu, an index from `devices`, or a part of an adapter's name
+    #[arg(long, global = true, env = "TILEWRIGHT_DEVICE", default_value = "auto")]
+    device: String,
+    /// Storage of weights
+    #[arg(long, global = true, value_enum, default_value = "auto")]
+    dtype: WeightType,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// No notices and no progress
+    #[arg(long, global = true)]
+    quiet: bool,
+    /// More detail
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+/// How weights are stored on the device.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WeightType {
+    /// As the file has them
+    Auto,
+    F32,
+    F16,
+    Bf16,
+    #[value(name = "q8_0")]
+    Q8_0,
+    #[value(name = "q4_0")]
+    Q4_0,
+}
+
+/// Global state of one run of the program.
+pub(crate) struct Context {
+    pub json: bool,
+    pub verbose: bool,
+    quiet: bool,
+    selector: Selector,
+    dtype: WeightType,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Context {
+    pub fn new(global: Global) -> Result<Self> {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&cancelled);
+        // The first Ctrl-C asks long loops to stop; the second one does not wait for them.
+        let handler = move || {
+            if flag.swap(true, Ordering::SeqCst) {
+                std::process::exit(130);
+            }
+        };
+        ctrlc::set_handler(handler)
+            .map_err(|e| Error::Argument(format!("cannot listen for Ctrl-C: {e}")))?;
+        let selector = global.device.parse().unwrap_or_default();
+        Ok(Self {
+            json: global.json,
+            verbose: global.verbose > 0,
+            quiet: global.quiet,
+            selector,
+            dtype: global.dtype,
+            cancelled,
+        })
+    }
+
+    /// The device that was asked for; says on stderr which one `auto` took.
+    pub fn device(&self) -> Result<Choice> {
+        let choice = select(&self.selector, gpu_options())?;
+        match &choice {
+            Choice::Gpu(gpu) if self.selector == Selector::Auto => {
+                self.notice(&format!("using {}", gpu.caps().name));
+            }
+            Choice::Cpu(reason) if self.selector == Selector::Auto => {
+                self.notice(&format!("using the CPU: {reason}"));
+            }
+            _ => {}
+        }
+        Ok(choice)
+    }
+
+    /// A GPU, software ones included: for commands that make no sense without kernels.
+    pub fn gpu(&self) -> Result<Gpu> {
+        let selector = match &self.selector {
+            // A software adapter is better than none here.
+            Selector::Auto => match select(&Selector::Auto, gpu_options())? {
+                Choice::Gpu(gpu) => return Ok(gpu),
+                Choice::Cpu(_) => Selector::Index(0),
+            },
+            other => other.clone(),
+        };
+        match select(&selector, gpu_options())? {
+            Choice::Gpu(gpu) => {
+                self.notice(&format!("using {}", gpu.caps().name));
+                Ok(gpu)
+            }
+            Choice::Cpu(_) => {
+                Err(Error::Argument("this command runs kernels: --device cpu has none".to_owned()))
+            }
+        }
+    }
+
+    /// The dtype weights are to be stored in; `None` keeps the file's.
+    pub fn weight_dtype(&self) -> Result<Option<DType>> {
+        match self.dtype {
+            WeightType::Auto => Ok(None),
+            WeightType::F32 => Ok(Some(DType::F32)),
+            WeightType::F16 => Ok(Some(DType::F16)),
+            WeightType::Bf16 => Ok(Some(DType::BF16)),
+            WeightType::Q8_0 | WeightType::Q4_0 => Err(Error::Argument(
+                "--dtype q8_0 and q4_0 are not supported yet; use auto, f32, f16 or bf16"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// Whether the CPU route was asked for by name.
+    pub fn forced_cpu(&self) -> bool {
+        self.selector == Selector::Cpu
+    }
+
+    /// A line on stderr that is not an answer.
+    pub fn notice(&self, message: &str) {
+        if !self.quiet {
+            eprintln!("{message}");
+        }
+    }
+
+    /// Writes a line of the answer to stdout.
+    pub fn line(&self, text: &str) -> Result<()> {
+        self.write(format!("{text}\n").as_bytes())
+    }
+
+    /// Writes bytes of the answer to stdout. A closed pipe or full disk is an error value,
+    /// which `println!` would turn into a panic.
+    pub fn write(&self, bytes: &[u8]) -> Result<()> {
+        let mut out = std::io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(|e| Error::io("stdout", e))
+    }
+
+    /// Whether Ctrl-C was pressed.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// [`Error::Cancelled`] once Ctrl-C was pressed.
+    pub fn check_cancelled(&self) -> Result<()> {
+        if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    /// A progress bar on stderr, drawn only on a terminal.
+    pub fn bar(&self, what: &str, total: u64, bytes: bool) -> ProgressBar {
+        let bar = ProgressBar::new(total);
+        let visible = !self.quiet && !self.json && std::io::stderr().is_terminal();
+        if !visible {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        let count = if bytes {
+            "{bytes}/{total_bytes} {bytes_per_sec}"
+        } else {
+            "{human_pos}/{human_len} {per_sec}, {eta} left"
+        };
+        let template = format!("{{prefix}} [{{bar:30}}] {count} {{wide_msg}}");
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.with_prefix(what.to_owned())
+    }
+
+    /// A callback that shows loading progress and stops at Ctrl-C.
+    pub fn load_progress(&self) -> impl FnMut(Progress<'_>) -> ControlFlow<()> + use<> {
+        let bar = self.bar("loading", 0, true);
+        let cancelled = Arc::clone(&self.cancelled);
+        move |progress: Progress<'_>| {
+            bar.set_length(progress.total);
+            bar.set_position(progress.done);
+            if progress.done >= progress.total {
+                bar.finish_and_clear();
+            }
+            if cancelled.load(Ordering::SeqCst) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        }
+    }
+}
+
+/// Reads a whole text file, with its name in the error.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|e| Error::io(path, e))
+}
+
+/// How the program opens devices: compiled pipelines and verdicts are kept between runs in
+/// the user's cache folder.
+fn gpu_options() -> GpuOptions {
+    GpuOptions { cache_dir: cache_dir(), ..GpuOptions::default() }
+}
+
+/// `TILEWRIGHT_CACHE`, else the platform's cache folder.
+fn cache_dir() -> Option<PathBuf> {
+    let var = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    if let Some(dir) = var("TILEWRIGHT_CACHE") {
+        return Some(dir);
+    }
+    let base = if cfg!(windows) {
+        var("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        var("HOME").map(|home| home.join("Library/Caches"))
+    } else {
+        var("XDG_CACHE_HOME").or_else(|| var("HOME").map(|home| home.join(".cache")))
+    };
+    base.map(|dir| dir.join("tilewright"))
+}

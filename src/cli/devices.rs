@@ -1,0 +1,137 @@
+//! `devices`: adapters, what each supports, which kernel variants run on it.
+
+use comfy_table::{Table, presets};
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::error::Result;
+use crate::gpu::{Adapter, Caps, Gpu, GpuOptions, NO_ADAPTER_HELP, adapters};
+use crate::ops::{Outcome, registry, verify_case};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {}
+
+/// Cases per variant that decide whether it is listed as certified.
+const CASES: usize = 4;
+
+pub(crate) fn run(context: &Context, _args: Args) -> Result<()> {
+    let found = adapters();
+    let mut listed = Vec::new();
+    for (index, adapter) in found.iter().enumerate() {
+        let gpu = adapter.open(GpuOptions::default());
+        let details = gpu.as_ref().map_err(ToString::to_string).map(|gpu| {
+            let variants = if context.verbose { certify(gpu) } else { Vec::new() };
+            (gpu.caps().clone(), variants)
+        });
+        if context.json {
+            listed.push(as_json(index, adapter, details));
+        } else {
+            show(context, index, adapter, details)?;
+        }
+    }
+    if context.json {
+        return context.line(&json!({"adapters": listed}).to_string());
+    }
+    if found.is_empty() {
+        context.line(&format!("no adapter was found; {NO_ADAPTER_HELP}"))?;
+    }
+    context.line("cpu: the reference route, always there")
+}
+
+/// (op, variant, verdict) of every variant on this device.
+fn certify(gpu: &Gpu) -> Vec<(&'static str, &'static str, String)> {
+    let mut out = Vec::new();
+    for entry in registry() {
+        let cases = (entry.cases)();
+        for kernel in entry.kernels {
+            let outcomes = cases.iter().map(|c| verify_case(gpu, c, kernel));
+            let mut ran = 0;
+            let mut verdict = "no case fits".to_owned();
+            for outcome in outcomes {
+                match outcome {
+                    Outcome::Passed { .. } => {
+                        ran += 1;
+                        verdict = "certified".to_owned();
+                    }
+                    Outcome::Failed(why) => {
+                        verdict = format!("off: {why}");
+                        break;
+                    }
+                    Outcome::NotRun(why) if ran == 0 => verdict = format!("off: {why}"),
+                    Outcome::NotRun(_) => {}
+                }
+                if ran == CASES {
+                    break;
+                }
+            }
+            out.push((entry.name, kernel.name, verdict));
+        }
+    }
+    out
+}
+
+type Details = std::result::Result<(Caps, Vec<(&'static str, &'static str, String)>), String>;
+
+fn features(caps: &Caps) -> Vec<String> {
+    let mut out = Vec::new();
+    match (caps.subgroup, caps.subgroup_range) {
+        (Some(size), _) => out.push(format!("subgroups of {size}")),
+        (None, Some((min, max))) => out.push(format!("subgroups of {min} to {max}")),
+        (None, None) => {}
+    }
+    for (has, name) in [
+        (caps.f16, "f16"),
+        (caps.timestamps, "timestamps"),
+        (caps.pipeline_cache, "pipeline cache"),
+    ] {
+        if has {
+            out.push(name.to_owned());
+        }
+    }
+    out.extend(caps.cooperative_matrix.iter().map(|m| format!("cooperative matrix {m}")));
+    out
+}
+
+fn as_json(index: usize, adapter: &Adapter, details: Details) -> Value {
+    let mut value = json!({"index": index, "name": adapter.name(), "driver": adapter.driver(),
+        "kind": adapter.kind()});
+    match details {
+        Err(error) => value["error"] = json!(error),
+        Ok((caps, variants)) => {
+            value["features"] = json!(features(&caps));
+            value["limits"] = json!({"max_binding": caps.max_binding, "max_buffer": caps.max_buffer,
+                "workgroup_memory": caps.workgroup_memory,
+                "max_invocations": caps.max_invocations,
+                "max_storage_buffers": caps.max_storage_buffers});
+            let row = |(op, kernel, verdict): &(&str, &str, String)| json!({"op": op, "variant": kernel, "verdict": verdict});
+            value["variants"] = json!(variants.iter().map(row).collect::<Vec<_>>());
+        }
+    }
+    value
+}
+
+fn show(context: &Context, index: usize, adapter: &Adapter, details: Details) -> Result<()> {
+    context.line(&format!("{index}: {} ({})", adapter.name(), adapter.kind()))?;
+    context.line(&format!("   driver    {}", adapter.driver()))?;
+    let (caps, variants) = match details {
+        Err(error) => return context.line(&format!("   cannot be opened: {error}")),
+        Ok(details) => details,
+    };
+    context.line(&format!("   features  {}", features(&caps).join(", ")))?;
+    context.line(&format!(
+        "   limits    binding {} MiB, workgroup memory {} KiB, {} invocations, {} storage buffers",
+        caps.max_binding >> 20,
+        caps.workgroup_memory >> 10,
+        caps.max_invocations,
+        caps.max_storage_buffers
+    ))?;
+    if variants.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    for (op, kernel, verdict) in variants {
+        table.add_row([format!("   {op}"), kernel.to_owned(), verdict]);
+    }
+    context.line(&table.to_string())
+}

@@ -1,0 +1,74 @@
+//! The command line: one file per subcommand. `tilewright --help` is its documentation.
+//!
+//! Answers go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed (one line
+//! `error: …`), 2 wrong usage.
+
+mod context;
+mod devices;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub(crate) use context::Context;
+
+use crate::error::{Error, Result};
+
+/// Runs transformers on any GPU through hand-written WGSL kernels, checked against a CPU
+/// reference.
+#[derive(Parser)]
+#[command(name = "tilewright", version, max_term_width = 100)]
+struct Args {
+    #[command(flatten)]
+    global: context::Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Adapters, what each supports, and which kernel variants run on it
+    Devices(devices::Args),
+    /// Check kernels or a whole model against the CPU reference
+    Verify(verify::Args),
+}
+
+/// Parses the process's arguments, runs the command, and gives the exit code.
+pub fn run() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // A closed pipe while help is printed is not worth a second message.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let outcome = Context::new(args.global).and_then(|context| match args.command {
+        Command::Devices(args) => devices::run(&context, args),
+        Command::Verify(args) => verify::run(&context, args),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", one_line(&error.to_string()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Messages of other crates may span lines; ours are one.
+fn one_line(message: &str) -> String {
+    message.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+/// The reader of our output went away, as `head` does: nothing failed.
+fn is_closed_pipe(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// A failed check, already reported on stdout.
+fn failed(message: impl Into<String>) -> Result<()> {
+    Err(Error::Argument(message.into()))
+}

@@ -1,0 +1,113 @@
+//! `verify ops`: every kernel variant against its reference on this device.
+
+use std::collections::BTreeMap;
+
+use comfy_table::{Table, presets};
+use serde_json::json;
+
+use super::{Context, failed};
+use crate::error::Result;
+use crate::gpu::Choice;
+use crate::ops::{Outcome, Verdict, registry, verify_ops};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// Every kernel variant against its f64 reference on this device
+    Ops,
+}
+
+pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
+    match args.what {
+        What::Ops => ops(context),
+    }
+}
+
+/// Counts of one variant.
+#[derive(Default)]
+struct Row {
+    passed: usize,
+    failed: Vec<String>,
+    not_run: BTreeMap<String, usize>,
+    nmse: f64,
+    max_abs: f64,
+}
+
+fn ops(context: &Context) -> Result<()> {
+    let gpu = match context.device()? {
+        Choice::Gpu(gpu) => Some(gpu),
+        Choice::Cpu(_) if context.forced_cpu() => None,
+        // Kernels are what is to be verified: a software adapter is better than none.
+        Choice::Cpu(_) => Some(context.gpu()?),
+    };
+    let name = gpu.as_ref().map_or("CPU reference route", |g| g.caps().name.as_str()).to_owned();
+    let bar = context.bar("verifying", registry().len() as u64, false);
+    let verdicts = verify_ops(gpu.as_ref(), |op| {
+        bar.inc(1);
+        bar.set_message(op.to_owned());
+        !context.is_cancelled()
+    });
+    bar.finish_and_clear();
+    context.check_cancelled()?;
+    report(context, &name, &verdicts)
+}
+
+fn report(context: &Context, device: &str, verdicts: &[Verdict]) -> Result<()> {
+    let mut rows: Vec<((&str, &str), Row)> = Vec::new();
+    for verdict in verdicts {
+        let key = (verdict.op, verdict.kernel);
+        if rows.last().is_none_or(|(last, _)| *last != key) {
+            rows.push((key, Row::default()));
+        }
+        let Some((_, row)) = rows.last_mut() else { continue };
+        match &verdict.outcome {
+            Outcome::Passed { nmse, max_abs } => {
+                row.passed += 1;
+                row.nmse = row.nmse.max(*nmse);
+                row.max_abs = row.max_abs.max(*max_abs);
+            }
+            Outcome::Failed(why) => row.failed.push(format!("{}: {why}", verdict.case)),
+            Outcome::NotRun(why) => *row.not_run.entry(why.clone()).or_default() += 1,
+        }
+    }
+    let failures: usize = rows.iter().map(|(_, r)| r.failed.len()).sum();
+    let passed: usize = rows.iter().map(|(_, r)| r.passed).sum();
+    if context.json {
+        let row = |((op, kernel), r): &((&str, &str), Row)| {
+            json!({"op": op, "variant": kernel, "passed": r.passed, "failed": r.failed,
+                "not_run": r.not_run, "max_nmse": r.nmse, "max_abs": r.max_abs})
+        };
+        let rows: Vec<_> = rows.iter().map(row).collect();
+        let all =
+            json!({"device": device, "passed": passed, "failures": failures, "variants": rows});
+        context.line(&all.to_string())?;
+    } else {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+        table.set_header(["op", "variant", "passed", "failed", "not run", "worst NMSE"]);
+        for ((op, kernel), r) in &rows {
+            let skipped: Vec<_> = r.not_run.iter().map(|(why, n)| format!("{n}: {why}")).collect();
+            table.add_row([
+                (*op).to_owned(),
+                (*kernel).to_owned(),
+                r.passed.to_string(),
+                r.failed.len().to_string(),
+                skipped.join("; "),
+                if r.passed > 0 { format!("{:.1e}", r.nmse) } else { "-".to_owned() },
+            ]);
+        }
+        context.line(&table.to_string())?;
+        for ((op, kernel), r) in &rows {
+            for why in &r.failed {
+                context.line(&format!("FAILED {op}/{kernel} {why}"))?;
+            }
+        }
+        context.line(&format!("{device}: {passed} passed, {failures} failures"))?;
+    }
+    if failures > 0 { failed(format!("{failures} cases failed on {device}")) } else { Ok(()) }
+}
