@@ -301,9 +301,9 @@ impl Tensor {
         let values = self.to_f32()?;
         let data = match dtype {
             DType::F32 => Data::F32(values.into_owned()),
-            DType::F16 => {
-                Data::F16(values.iter().map(|x| f16::from_f32(x.clamp(-65504.0, 65504.0))).collect())
-            }
+            DType::F16 => Data::F16(
+                values.iter().map(|x| f16::from_f32(x.clamp(-65504.0, 65504.0))).collect(),
+            ),
             DType::BF16 => Data::BF16(values.iter().map(|x| bf16::from_f32(*x)).collect()),
             DType::U32 => {
                 return Err(Error::Argument(format!("{} cannot be cast to u32", self.meta())));
