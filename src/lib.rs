@@ -1,10 +1,13 @@
 #![deny(unsafe_code)]
 pub mod cli;
 pub mod error;
+mod files;
 pub mod gpu;
 pub mod graph;
 pub mod ops;
 pub mod tensor;
+pub mod text;
+pub mod weights;
 
 pub use error::{Error, Result};
 pub use tensor::{DType, Meta, Shape, Tensor};

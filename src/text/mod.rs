@@ -1,0 +1,12 @@
+//! Text to token ids and back: `tokenizer.json` through the `tokenizers` crate, checked before
+//! that crate sees it, with padding and truncation of our own.
+
+mod charsmap;
+mod check;
+mod encoding;
+mod pattern;
+mod tokenizer;
+mod vocab;
+
+pub use encoding::{Batch, Encoding};
+pub use tokenizer::{MAX_TEXT_BYTES, Tokenizer};

@@ -1,0 +1,18 @@
+//! Model folders: safetensors files, sharded checkpoints, `config.json` and the files of
+//! sentence-transformers, read by range and checked before use.
+
+mod checkpoint;
+mod config;
+mod convert;
+mod header;
+mod safetensors;
+mod sentence;
+mod write;
+
+pub use checkpoint::Checkpoint;
+pub use config::{Activation, Config};
+pub use convert::{FileDType, first_non_finite};
+pub use header::TensorInfo;
+pub use safetensors::SafeTensors;
+pub use sentence::{Pooling, SentenceConfig};
+pub use write::write;
