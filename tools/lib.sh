@@ -50,3 +50,7 @@ need_python() {
     apt_install "$2"
   }
 }
+
+# quiet_drivers: where no desktop runs, Mesa's device-select layer looks for one and has libwayland
+# write "error: XDG_RUNTIME_DIR is invalid or not set" into every program's stderr.
+quiet_drivers() { export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}"; }

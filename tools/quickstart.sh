@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 . tools/lib.sh
 
 need_rust
+quiet_drivers
 tools/get_minilm.sh
 say "building (the first time takes some minutes)"
 cargo build --locked --release

@@ -14,6 +14,7 @@ say "== building the tests"
 cargo test --locked --no-run
 # A choice of device made for other work must not redirect the tests.
 unset TILEWRIGHT_DEVICE WGPU_BACKEND WGPU_ADAPTER_NAME WGPU_POWER_PREF
+quiet_drivers
 
 logs=${CARGO_TARGET_DIR:-target}/test-logs
 mkdir -p "$logs"
