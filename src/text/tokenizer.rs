@@ -187,6 +187,12 @@ impl Tokenizer {
     /// Turns ids back into text, without special tokens if `skip_special`. Ids that are no
     /// token's are left out.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        // The crate's BPE decoder subtracts one from the number of tokens that are left.
+        let special = |token: &str| self.inner.get_added_vocabulary().is_special_token(token);
+        let left = |id: &u32| self.token(*id).is_some_and(|t| !(skip_special && special(&t)));
+        if !ids.iter().any(left) {
+            return Ok(String::new());
+        }
         guard(&self.path, || self.inner.decode(ids, skip_special))
     }
 }
