@@ -80,6 +80,30 @@ pub struct Caps {
     pub max_immediates: u32,
 }
 
+impl Caps {
+    /// A device with what WebGPU guarantees and no more, for planning and for assembling
+    /// kernels where there is no device.
+    pub fn baseline() -> Self {
+        Self {
+            name: "baseline".to_owned(),
+            driver: "none".to_owned(),
+            software: false,
+            subgroup: None,
+            subgroup_range: None,
+            f16: false,
+            timestamps: false,
+            cooperative_matrix: Vec::new(),
+            pipeline_cache: false,
+            max_binding: 128 << 20,
+            max_buffer: 256 << 20,
+            workgroup_memory: 16 << 10,
+            max_invocations: 256,
+            max_storage_buffers: 8,
+            max_immediates: super::MAX_PARAMS as u32,
+        }
+    }
+}
+
 /// How often costly things were done since the device was opened; tests hold these to zero
 /// between steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::fmt;
 
 use wgpu::naga::{
     self, AddressSpace, Module, ScalarKind, StorageAccess, TypeInner,
-    valid::{Capabilities, ValidationFlags, Validator},
+    valid::{Capabilities, ModuleInfo, ValidationFlags, Validator},
 };
 
 use crate::error::{Error, Result};
@@ -48,8 +48,16 @@ macro_rules! shared {
     };
 }
 
-const SHARED: &[ShaderSource] =
-    shared!["fold", "reduce_workgroup", "reduce_subgroup", "sum_discard", "sum_store"];
+const SHARED: &[ShaderSource] = shared![
+    "fold",
+    "reduce_workgroup",
+    "reduce_subgroup",
+    "sum_discard",
+    "sum_store",
+    "table_f32",
+    "table_f16",
+    "table_bf16"
+];
 
 /// What turns a kernel's file into one variant of it. Equal specs give equal pipelines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -191,6 +199,8 @@ pub struct Shader {
     pub wgsl: String,
     /// The parsed module.
     pub module: Module,
+    /// What validation found out about it; naga's writers need it.
+    pub info: ModuleInfo,
     /// Storage buffers, by `@binding`.
     pub bindings: Vec<Binding>,
     /// Bytes of `var<immediate> params`; 0 if there is none.
@@ -292,10 +302,10 @@ pub fn load(source: ShaderSource, spec: &Spec) -> Result<Shader> {
         | Capabilities::SHADER_FLOAT16
         | Capabilities::SHADER_FLOAT16_IN_FLOAT32
         | Capabilities::COOPERATIVE_MATRIX;
-    Validator::new(ValidationFlags::all(), capabilities)
+    let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .map_err(|e| Error::kernel(source.name, one_line(&e.emit_to_string(&wgsl))))?;
-    reflect(source.name, wgsl, module)
+    reflect(source.name, wgsl, module, info)
 }
 
 fn uses_f16(wgsl: &str) -> bool {
@@ -309,7 +319,7 @@ fn one_line(message: &str) -> String {
     message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn reflect(name: &'static str, wgsl: String, module: Module) -> Result<Shader> {
+fn reflect(name: &'static str, wgsl: String, module: Module, info: ModuleInfo) -> Result<Shader> {
     let entry = match module.entry_points.as_slice() {
         [entry] if entry.name == "main" => entry,
         _ => return Err(Error::kernel(name, "expected exactly one entry point, named `main`")),
@@ -345,7 +355,7 @@ fn reflect(name: &'static str, wgsl: String, module: Module) -> Result<Shader> {
         }
     }
     bindings.sort_by_key(|b| b.slot);
-    Ok(Shader { name, wgsl, module, bindings, params_size, workgroup_size, workgroup_bytes })
+    Ok(Shader { name, wgsl, module, info, bindings, params_size, workgroup_size, workgroup_bytes })
 }
 
 impl Shader {

@@ -19,9 +19,12 @@
 //       HeadLayout::Tokens = [B, T, columns] (head h at columns q_column + h*head_dim ..; out [B, T, n_heads*head_dim]);
 //       HeadLayout::Heads  = [B, H, T, D] (goldens; columns unused).
 //       operands q, k, v (may be the same value), key_mask? u32 [B, S], bias? (f32 [1|B, 1|H, T, S], or table [n_buckets, H] with bucket), bucket? u32 [2*max_distance+1] -> out
+mod add;
 mod case;
 mod eager;
+mod embedding;
 mod layer_norm;
+mod pool;
 mod request;
 mod select;
 mod verify;
@@ -30,9 +33,12 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+pub use add::Add;
 pub use case::{Case, Comparison, Rng, Tolerance};
 pub use eager::{Prepared, RunOptions, run, run_cpu};
+pub use embedding::Embedding;
 pub use layer_norm::LayerNorm;
+pub use pool::{L2Normalize, Pool};
 pub use request::Request;
 pub use select::{candidates, choose};
 pub use verify::{Outcome, Verdict, verify_case, verify_cpu, verify_entry, verify_ops};
@@ -265,7 +271,8 @@ pub struct Entry {
 
 /// Every op.
 pub fn registry() -> &'static [&'static Entry] {
-    static REGISTRY: &[&Entry] = &[&layer_norm::ENTRY];
+    static REGISTRY: &[&Entry] =
+        &[&add::ENTRY, &embedding::ENTRY, &layer_norm::ENTRY, &pool::POOL, &pool::L2_NORMALIZE];
     REGISTRY
 }
 

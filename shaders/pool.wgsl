@@ -1,0 +1,54 @@
+// y[b, c] = sum_t mask[b, t] x[b, t, c] / max(sum_t mask[b, t], 1e-9), or x[b, 0, c].
+//
+// x: [batch, tokens, cols]; mask: [batch, tokens]; y: [batch, cols]. A workgroup takes 64
+// columns of one sequence, an invocation one column.
+//
+// Safety: sequence and column are checked against batch and cols; tokens run below `tokens`.
+#import fold
+
+const CLS: bool = false;
+const HAS_MASK: bool = true;
+
+struct Params {
+    batch: u32,
+    tokens: u32,
+    cols: u32,
+}
+var<immediate> params: Params;
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;       // [batch, tokens, cols]
+@group(0) @binding(1) var<storage, read> mask: array<u32>;    // [batch, tokens], 1 = real
+@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [batch, cols]
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let groups_per_row = (params.cols + 63u) / 64u;
+    let group = fold(workgroup, grid);
+    let b = group / groups_per_row;
+    let c = group % groups_per_row * 64u + lane;
+    if (b >= params.batch || c >= params.cols) {
+        return;
+    }
+    let first = b * params.tokens;
+    if (CLS) {
+        y[b * params.cols + c] = x[first * params.cols + c];
+        return;
+    }
+    var sum = 0.0;
+    var count = 0.0;
+    for (var t = 0u; t < params.tokens; t++) {
+        var real = true;
+        if (HAS_MASK) {
+            real = mask[first + t] != 0u;
+        }
+        if (real) {
+            sum += x[(first + t) * params.cols + c];
+            count += 1.0;
+        }
+    }
+    y[b * params.cols + c] = sum / max(count, 1e-9);
+}
