@@ -48,8 +48,19 @@ macro_rules! shared {
     };
 }
 
-const SHARED: &[ShaderSource] =
-    shared!["fold", "reduce_workgroup", "reduce_subgroup", "sum_discard", "sum_store"];
+const SHARED: &[ShaderSource] = shared![
+    "activation",
+    "elem_f32",
+    "elem_vec4",
+    "fold",
+    "norm_operands",
+    "reduce_subgroup",
+    "reduce_workgroup",
+    "row_registers",
+    "softmax_terms",
+    "sum_discard",
+    "sum_store",
+];
 
 /// What turns a kernel's file into one variant of it. Equal specs give equal pipelines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

@@ -19,10 +19,13 @@
 //       HeadLayout::Tokens = [B, T, columns] (head h at columns q_column + h*head_dim ..; out [B, T, n_heads*head_dim]);
 //       HeadLayout::Heads  = [B, H, T, D] (goldens; columns unused).
 //       operands q, k, v (may be the same value), key_mask? u32 [B, S], bias? (f32 [1|B, 1|H, T, S], or table [n_buckets, H] with bucket), bucket? u32 [2*max_distance+1] -> out
+mod activation;
 mod case;
 mod eager;
+mod elementwise;
 mod layer_norm;
 mod request;
+mod rows;
 mod select;
 mod verify;
 
@@ -30,6 +33,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+pub use activation::{Activate, Activation};
 pub use case::{Case, Comparison, Rng, Tolerance};
 pub use eager::{Prepared, RunOptions, run, run_cpu};
 pub use layer_norm::LayerNorm;
@@ -265,7 +269,16 @@ pub struct Entry {
 
 /// Every op.
 pub fn registry() -> &'static [&'static Entry] {
-    static REGISTRY: &[&Entry] = &[&layer_norm::ENTRY];
+    static REGISTRY: &[&Entry] = &[
+        &layer_norm::ENTRY,
+        &activation::RELU,
+        &activation::GELU_ERF,
+        &activation::GELU_TANH,
+        &activation::TANH,
+        &activation::SILU,
+        &activation::QUICK_GELU,
+        &activation::SIGMOID,
+    ];
     REGISTRY
 }
 
