@@ -198,8 +198,7 @@ impl Op for Activate {
 }
 
 /// Registry entry.
-pub static RELU: Entry =
-    entry(Activation::Relu, &[], "y = max(x, 0)", || cases(Activation::Relu));
+pub static RELU: Entry = entry(Activation::Relu, &[], "y = max(x, 0)", || cases(Activation::Relu));
 /// Registry entry.
 pub static GELU_ERF: Entry =
     entry(Activation::GeluErf, &["gelu"], "y = x (1 + erf(x / sqrt 2)) / 2", || {

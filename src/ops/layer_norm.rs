@@ -57,9 +57,7 @@ impl Op for LayerNorm {
         let [Some(x), residual, weight, bias] = inputs else {
             return fail("expected operands x, residual?, weight?, bias?".to_owned());
         };
-        let Some(cols) = x.last().filter(|&c| c > 0) else {
-            return fail(format!("x {x}: the innermost dimension must be fixed and positive"));
-        };
+        let cols = rows::columns("layer_norm", "x", x)?;
         if let Some(r) = residual.as_ref().filter(|r| *r != x) {
             return fail(format!("residual {r} must equal x {x}"));
         }
@@ -120,12 +118,8 @@ impl Op for LayerNorm {
     fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
         let x = call.input(X).shape;
         let (rows_per_group, grid) = rows::grid(call);
-        let params = Params {
-            rows: x.rows() as u32,
-            cols: x.last() as u32,
-            rows_per_group,
-            eps: self.eps,
-        };
+        let params =
+            Params { rows: x.rows() as u32, cols: x.last() as u32, rows_per_group, eps: self.eps };
         Dispatch { params: ParamBytes::of(&params), grid }
     }
 

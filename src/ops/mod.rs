@@ -25,8 +25,10 @@ mod eager;
 mod elementwise;
 mod layer_norm;
 mod request;
+mod rms_norm;
 mod rows;
 mod select;
+mod softmax;
 mod verify;
 
 use std::any::Any;
@@ -38,7 +40,9 @@ pub use case::{Case, Comparison, Rng, Tolerance};
 pub use eager::{Prepared, RunOptions, run, run_cpu};
 pub use layer_norm::LayerNorm;
 pub use request::Request;
+pub use rms_norm::RmsNorm;
 pub use select::{candidates, choose};
+pub use softmax::Softmax;
 pub use verify::{Outcome, Verdict, verify_case, verify_cpu, verify_entry, verify_ops};
 
 use crate::error::{Error, Result};
@@ -271,6 +275,9 @@ pub struct Entry {
 pub fn registry() -> &'static [&'static Entry] {
     static REGISTRY: &[&Entry] = &[
         &layer_norm::ENTRY,
+        &rms_norm::ENTRY,
+        &softmax::ENTRY,
+        &softmax::LOG_ENTRY,
         &activation::RELU,
         &activation::GELU_ERF,
         &activation::GELU_TANH,

@@ -4,7 +4,9 @@
 //! `<op>` reads it again for every pass. All walk `rows_per_group` rows per workgroup.
 
 use super::{Call, Kernel, Needs};
+use crate::error::{Error, Result};
 use crate::gpu::{Caps, Field, ShaderSource, Spec, fold};
+use crate::tensor::{DType, SymMeta};
 
 /// Vectors of 4 per lane that still fit the registers of a GPU.
 const REGISTER_VECS: usize = 16;
@@ -58,9 +60,9 @@ pub(super) fn accepts(kernel: &Kernel, call: &Call<'_>) -> bool {
     let limit = if call.caps.software { CACHE_VECS } else { REGISTER_VECS };
     match way(kernel) {
         Way::Registers => cols.is_multiple_of(4) && cols <= 4 * limit * lanes(call.caps) as usize,
-        // A subgroup that streams a row leaves a GPU idle; without barriers it is the faster
-        // way on a software driver.
-        Way::Subgroup => call.caps.software,
+        // One subgroup that streams a long row leaves a GPU idle; on a software driver barriers
+        // cost more than that.
+        Way::Subgroup => call.caps.software || cols <= 16 * lanes(call.caps) as usize,
         Way::Workgroup => true,
     }
 }
@@ -97,6 +99,15 @@ pub(super) fn grid(call: &Call<'_>) -> (u32, [u32; 3]) {
     // At least 64 workgroups where there are as many rows, so that all cores get a share.
     let per_group = if call.caps.software { (rows / 64).clamp(1, SOFTWARE_ROWS) } else { 1 };
     (per_group as u32, fold(rows.div_ceil(per_group)))
+}
+
+/// The fixed, positive innermost dimension of an f32 operand.
+pub(super) fn columns(op: &'static str, name: &str, x: &SymMeta) -> Result<usize> {
+    let cols = x.last().filter(|&c| c > 0 && x.dtype == DType::F32);
+    cols.ok_or_else(|| {
+        let message = format!("{name} {x} must be f32 with a fixed, positive innermost dimension");
+        Error::op(op, message)
+    })
 }
 
 /// Shapes every op over rows is tested with: one column, around a workgroup's 64 lanes, around
