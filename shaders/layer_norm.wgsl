@@ -1,37 +1,30 @@
 // y = (h - mean(h)) / sqrt(var(h) + eps) * weight + bias over each row, h = x + residual.
 //
-// x, residual, y: [rows, cols]; weight, bias: [cols]. One workgroup per row; lane l takes
-// columns l, l + THREADS, ... Two exact passes: the variance is taken around the mean.
+// x, residual, y: [rows, cols]; weight, bias: [cols]. A workgroup walks rows_per_group rows;
+// lane l takes Elems l, l + THREADS, ... Two exact passes: the variance is taken around the
+// mean.
 //
-// Safety: a row index is checked against `rows` before use and columns run below `cols`, so
-// every index is below rows * cols, the size of x, residual and y, or below cols.
+// Safety: rows run below `rows` and Elems of a row below cols / WIDTH, so every index is
+// below rows * cols / WIDTH, the size of x, residual, sum and y, or below cols / WIDTH, the
+// size of weight and bias. reduce_workgroup writes its memory before it reads it.
 #import fold
+#import elem_f32
 #import reduce_workgroup
+#import norm_operands
 #import sum_discard
 
-const HAS_RESIDUAL: bool = false;
-const HAS_WEIGHT: bool = true;
 const HAS_BIAS: bool = true;
 
 struct Params {
     rows: u32,
     cols: u32,
+    rows_per_group: u32,
     eps: f32,
 }
 var<immediate> params: Params;
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;         // [rows, cols]
-@group(0) @binding(1) var<storage, read> residual: array<f32>;  // [rows, cols]
-@group(0) @binding(2) var<storage, read> weight: array<f32>;    // [cols]
-@group(0) @binding(3) var<storage, read> bias: array<f32>;      // [cols]
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;   // [rows, cols]
-
-fn load(i: u32) -> f32 {
-    if (HAS_RESIDUAL) {
-        return x[i] + residual[i];
-    }
-    return x[i];
-}
+@group(0) @binding(3) var<storage, read> bias: array<Elem>;    // [cols]
+@group(0) @binding(4) var<storage, read_write> y: array<Elem>; // [rows, cols]
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -39,36 +32,34 @@ fn main(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let row = fold(workgroup, grid);
-    if (row >= params.rows) {
-        return;
-    }
-    let start = row * params.cols;
+    let first = fold(workgroup, grid) * params.rows_per_group;
+    let end = min(first + params.rows_per_group, params.rows);
+    let elems = params.cols / WIDTH;
     let n = f32(params.cols);
+    for (var row = first; row < end; row++) {
+        let start = row * elems;
 
-    var total = 0.0;
-    for (var c = lane; c < params.cols; c += THREADS) {
-        let h = load(start + c);
-        store_sum(start + c, h);
-        total += h;
-    }
-    let mean = reduce_sum(total, lane) / n;
-
-    var squares = 0.0;
-    for (var c = lane; c < params.cols; c += THREADS) {
-        let d = load(start + c) - mean;
-        squares += d * d;
-    }
-    let scale = inverseSqrt(reduce_sum(squares, lane) / n + params.eps);
-
-    for (var c = lane; c < params.cols; c += THREADS) {
-        var out = (load(start + c) - mean) * scale;
-        if (HAS_WEIGHT) {
-            out *= weight[c];
+        var total = Elem();
+        for (var c = lane; c < elems; c += THREADS) {
+            let h = load(start + c);
+            store_sum(start + c, h);
+            total += h;
         }
-        if (HAS_BIAS) {
-            out += bias[c];
+        let mean = reduce_sum(sum_of(total), lane) / n;
+
+        var squares = Elem();
+        for (var c = lane; c < elems; c += THREADS) {
+            let d = load(start + c) - mean;
+            squares += d * d;
         }
-        y[start + c] = out;
+        let scale = inverseSqrt(reduce_sum(sum_of(squares), lane) / n + params.eps);
+
+        for (var c = lane; c < elems; c += THREADS) {
+            var out = (load(start + c) - mean) * scale * scale_at(c);
+            if (HAS_BIAS) {
+                out += bias[c];
+            }
+            y[start + c] = out;
+        }
     }
 }

@@ -49,14 +49,20 @@ macro_rules! shared {
 }
 
 const SHARED: &[ShaderSource] = shared![
+    "activation",
+    "elem_f32",
+    "elem_vec4",
     "fold",
-    "reduce_workgroup",
+    "norm_operands",
     "reduce_subgroup",
+    "reduce_workgroup",
+    "row_registers",
+    "softmax_terms",
     "sum_discard",
     "sum_store",
-    "table_f32",
+    "table_bf16",
     "table_f16",
-    "table_bf16"
+    "table_f32",
 ];
 
 /// What turns a kernel's file into one variant of it. Equal specs give equal pipelines.

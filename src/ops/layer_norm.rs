@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use super::{
-    Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Needs, Op, Request, Rng, Tolerance,
+    Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Op, Request, Rng, Tolerance, rows,
 };
 use crate::error::{Error, Result};
-use crate::gpu::{ParamBytes, Spec, fold};
+use crate::gpu::{ParamBytes, Spec};
 use crate::tensor::{SymMeta, Tensor};
 
 const X: usize = 0;
@@ -28,17 +28,16 @@ pub struct LayerNorm {
 }
 
 crate::params! {
-    /// Twin of `Params` in `shaders/layer_norm.wgsl`.
-    struct Params { rows: u32, cols: u32, eps: f32 }
+    /// Twin of `Params` in `shaders/layer_norm.wgsl` and `shaders/layer_norm_rows.wgsl`.
+    struct Params { rows: u32, cols: u32, rows_per_group: u32, eps: f32 }
 }
 
-static KERNELS: [Kernel; 1] = [Kernel {
-    name: "layer_norm",
-    source: crate::shader!("layer_norm"),
-    params: Params::FIELDS,
-    trusted: true,
-    needs: Needs::NOTHING,
-}];
+static KERNELS: [Kernel; 3] = rows::kernels(
+    ["layer_norm_rows", "layer_norm_subgroup", "layer_norm"],
+    crate::shader!("layer_norm_rows"),
+    crate::shader!("layer_norm"),
+    Params::FIELDS,
+);
 
 impl Op for LayerNorm {
     fn name(&self) -> &'static str {
@@ -58,9 +57,7 @@ impl Op for LayerNorm {
         let [Some(x), residual, weight, bias] = inputs else {
             return fail("expected operands x, residual?, weight?, bias?".to_owned());
         };
-        let Some(cols) = x.last().filter(|&c| c > 0) else {
-            return fail(format!("x {x}: the innermost dimension must be fixed and positive"));
-        };
+        let cols = rows::columns("layer_norm", "x", x)?;
         if let Some(r) = residual.as_ref().filter(|r| *r != x) {
             return fail(format!("residual {r} must equal x {x}"));
         }
@@ -106,21 +103,24 @@ impl Op for LayerNorm {
         &KERNELS
     }
 
-    fn spec(&self, _kernel: &Kernel, call: &Call<'_>) -> Spec {
-        let spec = if self.with_sum {
-            Spec::new().import("sum_discard", "sum_store")
-        } else {
-            Spec::new()
-        };
-        spec.set("HAS_RESIDUAL", call.has(RESIDUAL))
+    fn accepts(&self, kernel: &Kernel, call: &Call<'_>) -> bool {
+        rows::accepts(kernel, call)
+    }
+
+    fn spec(&self, kernel: &Kernel, call: &Call<'_>) -> Spec {
+        let spec = rows::spec(kernel, call)
+            .set("HAS_RESIDUAL", call.has(RESIDUAL))
             .set("HAS_WEIGHT", call.has(WEIGHT))
-            .set("HAS_BIAS", call.has(BIAS))
+            .set("HAS_BIAS", call.has(BIAS));
+        if self.with_sum { spec.import("sum_discard", "sum_store") } else { spec }
     }
 
     fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
         let x = call.input(X).shape;
-        let params = Params { rows: x.rows() as u32, cols: x.last() as u32, eps: self.eps };
-        Dispatch { params: ParamBytes::of(&params), grid: fold(x.rows()) }
+        let (rows_per_group, grid) = rows::grid(call);
+        let params =
+            Params { rows: x.rows() as u32, cols: x.last() as u32, rows_per_group, eps: self.eps };
+        Dispatch { params: ParamBytes::of(&params), grid }
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {
@@ -156,7 +156,7 @@ fn cases() -> Vec<Case> {
     // Two exact passes in f32 over at most a few thousand terms: a few units in the last
     // place of results that are of order one.
     let tolerance = || Tolerance::f32(4e-6, 4e-6);
-    for (rows, cols) in [(1, 1), (1, 63), (3, 64), (2, 65), (5, 127), (4, 384), (2, 1031)] {
+    for (rows, cols) in rows::CASES {
         let operands = |rng: &mut Rng| {
             (
                 rng.tensor([rows, cols]),

@@ -19,20 +19,26 @@
 //       HeadLayout::Tokens = [B, T, columns] (head h at columns q_column + h*head_dim ..; out [B, T, n_heads*head_dim]);
 //       HeadLayout::Heads  = [B, H, T, D] (goldens; columns unused).
 //       operands q, k, v (may be the same value), key_mask? u32 [B, S], bias? (f32 [1|B, 1|H, T, S], or table [n_buckets, H] with bucket), bucket? u32 [2*max_distance+1] -> out
+mod activation;
 mod add;
 mod case;
 mod eager;
+mod elementwise;
 mod embedding;
 mod layer_norm;
 mod pool;
 mod request;
+mod rms_norm;
+mod rows;
 mod select;
+mod softmax;
 mod verify;
 
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+pub use activation::{Activate, Activation};
 pub use add::Add;
 pub use case::{Case, Comparison, Rng, Tolerance};
 pub use eager::{Prepared, RunOptions, run, run_cpu};
@@ -40,7 +46,9 @@ pub use embedding::Embedding;
 pub use layer_norm::LayerNorm;
 pub use pool::{L2Normalize, Pool};
 pub use request::Request;
+pub use rms_norm::RmsNorm;
 pub use select::{candidates, choose};
+pub use softmax::Softmax;
 pub use verify::{Outcome, Verdict, verify_case, verify_cpu, verify_entry, verify_ops};
 
 use crate::error::{Error, Result};
@@ -271,8 +279,23 @@ pub struct Entry {
 
 /// Every op.
 pub fn registry() -> &'static [&'static Entry] {
-    static REGISTRY: &[&Entry] =
-        &[&add::ENTRY, &embedding::ENTRY, &layer_norm::ENTRY, &pool::POOL, &pool::L2_NORMALIZE];
+    static REGISTRY: &[&Entry] = &[
+        &activation::GELU_ERF,
+        &activation::GELU_TANH,
+        &activation::QUICK_GELU,
+        &activation::RELU,
+        &activation::SIGMOID,
+        &activation::SILU,
+        &activation::TANH,
+        &add::ENTRY,
+        &embedding::ENTRY,
+        &layer_norm::ENTRY,
+        &pool::L2_NORMALIZE,
+        &pool::POOL,
+        &rms_norm::ENTRY,
+        &softmax::ENTRY,
+        &softmax::LOG_ENTRY,
+    ];
     REGISTRY
 }
 

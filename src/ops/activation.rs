@@ -1,0 +1,296 @@
+//! `y = f(x)`, element by element, for the activation functions transformers use; also
+//! [`Activation`], the choice that matmul's epilogue shares.
+//!
+//! Shapes: x, y of any shape. Sources: GELU, exact and tanh form, Hendrycks and Gimpel 2016;
+//! SiLU, Elfwing et al. 2017; quick GELU `x sigmoid(1.702 x)`, the sigmoid form of the former
+//! paper as CLIP uses it.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::elementwise::{self, Params};
+use super::{Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Op, Request, Rng, Tolerance};
+use crate::error::{Error, Result};
+use crate::gpu::Spec;
+use crate::tensor::{SymMeta, Tensor};
+
+/// An activation function.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// `x`.
+    #[default]
+    None,
+    /// `max(x, 0)`.
+    Relu,
+    /// `x (1 + erf(x / sqrt 2)) / 2`.
+    GeluErf,
+    /// `x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`.
+    GeluTanh,
+    /// `tanh(x)`.
+    Tanh,
+    /// `x sigmoid(x)`.
+    Silu,
+    /// `x sigmoid(1.702 x)`.
+    QuickGelu,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+}
+
+impl Activation {
+    /// Every function but [`None`](Self::None), in the order of their codes.
+    pub const ALL: [Self; 7] = [
+        Self::Relu,
+        Self::GeluErf,
+        Self::GeluTanh,
+        Self::Tanh,
+        Self::Silu,
+        Self::QuickGelu,
+        Self::Sigmoid,
+    ];
+
+    /// The value of `ACT` in `shaders/shared/activation.wgsl`.
+    pub const fn code(self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::Relu => 1,
+            Self::GeluErf => 2,
+            Self::GeluTanh => 3,
+            Self::Tanh => 4,
+            Self::Silu => 5,
+            Self::QuickGelu => 6,
+            Self::Sigmoid => 7,
+        }
+    }
+
+    /// The registry name; `none` for [`None`](Self::None).
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Relu => "relu",
+            Self::GeluErf => "gelu_erf",
+            Self::GeluTanh => "gelu_tanh",
+            Self::Tanh => "tanh",
+            Self::Silu => "silu",
+            Self::QuickGelu => "quick_gelu",
+            Self::Sigmoid => "sigmoid",
+        }
+    }
+
+    /// The function in f64.
+    pub fn apply_f64(self, x: f64) -> f64 {
+        match self {
+            Self::None => x,
+            Self::Relu => x.max(0.0),
+            // erfc does not cancel where 1 + erf does.
+            Self::GeluErf => 0.5 * x * erfc(-x * std::f64::consts::FRAC_1_SQRT_2),
+            Self::GeluTanh => {
+                let inner = x + 0.044715 * x * x * x;
+                x * sigmoid(2.0 * (2.0 / std::f64::consts::PI).sqrt() * inner)
+            }
+            Self::Tanh => x.tanh(),
+            Self::Silu => x * sigmoid(x),
+            Self::QuickGelu => x * sigmoid(1.702 * x),
+            Self::Sigmoid => sigmoid(x),
+        }
+    }
+}
+
+impl FromStr for Activation {
+    type Err = Error;
+
+    /// Our names and those of Hugging Face configurations (`hidden_act`, `activation_function`,
+    /// `feed_forward_proj`).
+    fn from_str(name: &str) -> Result<Self> {
+        Ok(match name {
+            "none" | "linear" | "identity" => Self::None,
+            "relu" => Self::Relu,
+            "gelu" | "gelu_erf" | "gelu_python" => Self::GeluErf,
+            "gelu_tanh" | "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Self::GeluTanh,
+            "tanh" => Self::Tanh,
+            "silu" | "swish" => Self::Silu,
+            "quick_gelu" => Self::QuickGelu,
+            "sigmoid" => Self::Sigmoid,
+            _ => {
+                let known: Vec<_> = Self::ALL.iter().map(|a| a.name()).collect();
+                let known = known.join(", ");
+                let message = format!("unknown activation `{name}`; there are {known}");
+                return Err(Error::Argument(message));
+            }
+        })
+    }
+}
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// Complementary error function to about 1e-15: the series of erf near 0, Lentz's continued
+/// fraction beyond (Abramowitz and Stegun 7.1.6 and 7.1.14).
+fn erfc(x: f64) -> f64 {
+    if x.abs() < 2.0 {
+        let (mut term, mut sum, mut n) = (x, x, 0.0);
+        while term.abs() > sum.abs() * 1e-18 {
+            n += 1.0;
+            term *= 2.0 * x * x / (2.0 * n + 1.0);
+            sum += term;
+        }
+        return 1.0 - std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp() * sum;
+    }
+    let z = x.abs();
+    // erfc(z) = exp(-z^2) / sqrt(pi) / (z + (1/2) / (z + (2/2) / (z + (3/2) / (z + ...)))).
+    let fraction = (1..=100).rev().fold(z, |tail, k| z + 0.5 * f64::from(k) / tail);
+    let small = (-z * z).exp() / (std::f64::consts::PI.sqrt() * fraction);
+    if x > 0.0 { small } else { 2.0 - small }
+}
+
+/// An activation as an op of its own; operand `x`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Activate {
+    /// Which one.
+    pub activation: Activation,
+}
+
+static KERNELS: [Kernel; 1] =
+    [elementwise::kernel("activation_map", crate::shader!("activation_map"), Params::FIELDS)];
+
+impl Op for Activate {
+    fn name(&self) -> &'static str {
+        self.activation.name()
+    }
+
+    fn inputs(&self) -> &'static [&'static str] {
+        &["x"]
+    }
+
+    fn outputs(&self) -> &'static [&'static str] {
+        &["y"]
+    }
+
+    fn infer(&self, inputs: &[Option<SymMeta>]) -> Result<Vec<SymMeta>> {
+        match inputs {
+            [Some(x)] if x.dtype == crate::tensor::DType::F32 => Ok(vec![x.clone()]),
+            [Some(x)] => Err(Error::op(self.name(), format!("x {x} must be f32"))),
+            _ => Err(Error::op(self.name(), "expected one operand, x")),
+        }
+    }
+
+    fn reference(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {
+        let x = args.need(0)?;
+        let apply = |&v: &f32| self.activation.apply_f64(f64::from(v)) as f32;
+        Ok(vec![Tensor::f32(x.shape(), x.as_f32()?.iter().map(apply).collect())?])
+    }
+
+    fn kernels(&self) -> &'static [Kernel] {
+        &KERNELS
+    }
+
+    fn spec(&self, _kernel: &Kernel, _call: &Call<'_>) -> Spec {
+        Spec::new().set("ACT", self.activation.code())
+    }
+
+    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
+        elementwise::dispatch(call)
+    }
+
+    fn cost(&self, call: &Call<'_>) -> Cost {
+        Cost::new(20.0 * call.input(0).shape.numel() as f64, call)
+    }
+}
+
+/// Registry entry.
+pub static RELU: Entry = entry(Activation::Relu, &[], "y = max(x, 0)", || cases(Activation::Relu));
+/// Registry entry.
+pub static GELU_ERF: Entry =
+    entry(Activation::GeluErf, &["gelu"], "y = x (1 + erf(x / sqrt 2)) / 2", || {
+        cases(Activation::GeluErf)
+    });
+/// Registry entry.
+pub static GELU_TANH: Entry = entry(
+    Activation::GeluTanh,
+    &["gelu_new", "gelu_fast", "gelu_pytorch_tanh"],
+    "y = x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2",
+    || cases(Activation::GeluTanh),
+);
+/// Registry entry.
+pub static TANH: Entry = entry(Activation::Tanh, &[], "y = tanh(x)", || cases(Activation::Tanh));
+/// Registry entry.
+pub static SILU: Entry =
+    entry(Activation::Silu, &["swish"], "y = x sigmoid(x)", || cases(Activation::Silu));
+/// Registry entry.
+pub static QUICK_GELU: Entry =
+    entry(Activation::QuickGelu, &[], "y = x sigmoid(1.702 x)", || cases(Activation::QuickGelu));
+/// Registry entry.
+pub static SIGMOID: Entry =
+    entry(Activation::Sigmoid, &[], "y = 1 / (1 + exp(-x))", || cases(Activation::Sigmoid));
+
+const fn entry(
+    activation: Activation,
+    aliases: &'static [&'static str],
+    summary: &'static str,
+    cases: fn() -> Vec<Case>,
+) -> Entry {
+    Entry { name: activation.name(), aliases, summary, kernels: &KERNELS, cases, build }
+}
+
+fn build(request: &mut Request) -> Result<Built> {
+    let x = request.need(&["x"])?;
+    let activation = request.op().parse()?;
+    Ok((Arc::new(Activate { activation }), vec![Some(x)]))
+}
+
+fn cases(activation: Activation) -> Vec<Case> {
+    let mut rng = Rng::new(7);
+    let op = Activate { activation };
+    // One exponential or a rational fit, a few units in the last place of a result whose
+    // smallest normal neighbours may be flushed to zero; erf's fit adds 4e-7 near its ends.
+    let tolerance = || Tolerance::f32(2e-6, 2e-5);
+    let mut cases: Vec<_> = elementwise::COUNTS
+        .iter()
+        .map(|&n| {
+            let x = rng.tensor_with([n], |r| r.normal() * 4.0);
+            Case::new(format!("{n} elements"), op.clone(), vec![Some(x)], tolerance())
+        })
+        .collect();
+    let edges = [0.0, 1e-30, 1e-4, 0.2499, 0.2501, 3.9, 5.6, 9.0, 9.1, 51.0, 87.5, 1e4, 3e38];
+    let both: Vec<f32> = edges.iter().flat_map(|&v| [v, -v]).collect();
+    let x = Tensor::f32([both.len()], both);
+    let x = x.unwrap_or_else(|_| unreachable!("as many values as elements"));
+    // 3e38 would drown the other elements' error in the mean; each is held to its own bound.
+    let bound = vec![0.0; edges.len() * 2];
+    cases.push(Case::new("edges", op, vec![Some(x)], tolerance().with_bound(bound)));
+    cases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hugging_face_names_parse() {
+        let parse = |name: &str| name.parse::<Activation>().ok();
+        assert_eq!(parse("gelu"), Some(Activation::GeluErf));
+        assert_eq!(parse("gelu_new"), Some(Activation::GeluTanh));
+        assert_eq!(parse("gelu_pytorch_tanh"), Some(Activation::GeluTanh));
+        assert_eq!(parse("swish"), Some(Activation::Silu));
+        assert_eq!(parse("mish"), None);
+        for activation in Activation::ALL {
+            assert_eq!(parse(activation.name()), Some(activation));
+        }
+    }
+
+    #[test]
+    fn erfc_meets_known_values() {
+        // Abramowitz and Stegun, table 7.1, and WolframAlpha beyond it.
+        for (x, want) in [
+            (0.0, 1.0),
+            (0.5, 0.479_500_122_186_953_5),
+            (-1.0, 1.842_700_792_949_714_9),
+            (1.999, 4.698_8e-3),
+            (2.5, 4.069_520_174_449_589e-4),
+            (5.0, 1.537_459_794_428_034_9e-12),
+        ] {
+            let tolerance = if x == 1.999 { 1e-4 } else { 1e-12 };
+            assert!((erfc(x) - want).abs() <= tolerance * want, "erfc({x}) = {}", erfc(x));
+        }
+    }
+}

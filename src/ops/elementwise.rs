@@ -1,0 +1,35 @@
+//! What the kernels over single elements share: one invocation per element of the result.
+
+use super::{Call, Dispatch, Kernel, Needs};
+use crate::gpu::{Field, ParamBytes, ShaderSource, fold};
+
+/// Invocations per workgroup in the shaders.
+const THREADS: usize = 64;
+
+crate::params! {
+    /// Twin of `Params` in shaders whose only size is the number of elements.
+    pub(super) struct Params { count: u32 }
+}
+
+/// Element counts to test with: one, around a workgroup, a prime, several workgroups.
+pub(super) const COUNTS: [usize; 6] = [1, 63, 64, 65, 131, 4099];
+
+/// A kernel of this kind; needs nothing of a device.
+pub(super) const fn kernel(
+    name: &'static str,
+    source: ShaderSource,
+    params: &'static [Field],
+) -> Kernel {
+    Kernel { name, source, params, trusted: true, needs: Needs::NOTHING }
+}
+
+/// The grid for `count` invocations.
+pub(super) fn grid(count: usize) -> [u32; 3] {
+    fold(count.div_ceil(THREADS))
+}
+
+/// One invocation per element of the first result.
+pub(super) fn dispatch(call: &Call<'_>) -> Dispatch {
+    let count = call.output(0).shape.numel();
+    Dispatch { params: ParamBytes::of(&Params { count: count as u32 }), grid: grid(count) }
+}

@@ -1,0 +1,177 @@
+//! `y = h / sqrt(mean(h^2) + eps) * weight`, with `h = x + residual`; Gemma's form multiplies
+//! by `1 + weight`.
+//!
+//! Shapes: x, residual, y, sum `[.., C]`; weight `[C]`. `residual` and `weight` may be absent;
+//! `sum` is `h`, produced on request for pre-norm models.
+//! Source: Zhang and Sennrich 2019, "Root Mean Square Layer Normalization".
+
+use std::sync::Arc;
+
+use super::{
+    Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Op, Request, Rng, Tolerance, rows,
+};
+use crate::error::{Error, Result};
+use crate::gpu::{ParamBytes, Spec};
+use crate::tensor::{SymMeta, Tensor};
+
+const X: usize = 0;
+const RESIDUAL: usize = 1;
+const WEIGHT: usize = 2;
+
+/// Root-mean-square normalisation over the innermost dimension; operands
+/// `x residual? weight?`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RmsNorm {
+    /// Added to the mean square.
+    pub eps: f32,
+    /// Whether the factor is `1 + weight` (Gemma) instead of `weight`.
+    pub unit_offset: bool,
+    /// Whether `x + residual` is a second result.
+    pub with_sum: bool,
+}
+
+crate::params! {
+    /// Twin of `Params` in `shaders/rms_norm.wgsl` and `shaders/rms_norm_rows.wgsl`.
+    struct Params { rows: u32, cols: u32, rows_per_group: u32, eps: f32 }
+}
+
+static KERNELS: [Kernel; 3] = rows::kernels(
+    ["rms_norm_rows", "rms_norm_subgroup", "rms_norm"],
+    crate::shader!("rms_norm_rows"),
+    crate::shader!("rms_norm"),
+    Params::FIELDS,
+);
+
+impl Op for RmsNorm {
+    fn name(&self) -> &'static str {
+        "rms_norm"
+    }
+
+    fn inputs(&self) -> &'static [&'static str] {
+        &["x", "residual", "weight"]
+    }
+
+    fn outputs(&self) -> &'static [&'static str] {
+        if self.with_sum { &["y", "sum"] } else { &["y"] }
+    }
+
+    fn infer(&self, inputs: &[Option<SymMeta>]) -> Result<Vec<SymMeta>> {
+        let fail = |message: String| Err(Error::op("rms_norm", message));
+        let [Some(x), residual, weight] = inputs else {
+            return fail("expected operands x, residual?, weight?".to_owned());
+        };
+        let cols = rows::columns("rms_norm", "x", x)?;
+        if let Some(r) = residual.as_ref().filter(|r| *r != x) {
+            return fail(format!("residual {r} must equal x {x}"));
+        }
+        if let Some(w) = weight.as_ref().filter(|w| **w != SymMeta::f32([cols])) {
+            return fail(format!("weight {w} must be f32[{cols}] for x {x}"));
+        }
+        if !(self.eps >= 0.0 && self.eps.is_finite()) {
+            return fail(format!("eps {} must be finite and not negative", self.eps));
+        }
+        Ok(vec![x.clone(); self.outputs().len()])
+    }
+
+    fn reference(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {
+        let x = args.need(X)?;
+        let cols = x.shape().last();
+        let mut sum: Vec<f64> = x.as_f32()?.iter().map(|&v| f64::from(v)).collect();
+        if let Some(residual) = args.get(RESIDUAL) {
+            sum.iter_mut().zip(residual.as_f32()?).for_each(|(s, &r)| *s += f64::from(r));
+        }
+        let weight = args.get(WEIGHT).map(Tensor::as_f32).transpose()?;
+        let offset = if self.unit_offset { 1.0 } else { 0.0 };
+        let mut y = Vec::with_capacity(sum.len());
+        for row in sum.chunks_exact(cols) {
+            let mean = row.iter().map(|v| v * v).sum::<f64>() / cols as f64;
+            let scale = 1.0 / (mean + f64::from(self.eps)).sqrt();
+            for (c, v) in row.iter().enumerate() {
+                y.push((v * scale * weight.map_or(1.0, |w| offset + f64::from(w[c]))) as f32);
+            }
+        }
+        let mut results = vec![Tensor::f32(x.shape(), y)?];
+        if self.with_sum {
+            results.push(Tensor::f32(x.shape(), sum.iter().map(|&v| v as f32).collect())?);
+        }
+        Ok(results)
+    }
+
+    fn kernels(&self) -> &'static [Kernel] {
+        &KERNELS
+    }
+
+    fn accepts(&self, kernel: &Kernel, call: &Call<'_>) -> bool {
+        rows::accepts(kernel, call)
+    }
+
+    fn spec(&self, kernel: &Kernel, call: &Call<'_>) -> Spec {
+        let spec = rows::spec(kernel, call)
+            .set("HAS_RESIDUAL", call.has(RESIDUAL))
+            .set("HAS_WEIGHT", call.has(WEIGHT))
+            .set("UNIT_OFFSET", self.unit_offset);
+        if self.with_sum { spec.import("sum_discard", "sum_store") } else { spec }
+    }
+
+    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
+        let x = call.input(X).shape;
+        let (rows_per_group, grid) = rows::grid(call);
+        let params =
+            Params { rows: x.rows() as u32, cols: x.last() as u32, rows_per_group, eps: self.eps };
+        Dispatch { params: ParamBytes::of(&params), grid }
+    }
+
+    fn cost(&self, call: &Call<'_>) -> Cost {
+        Cost::new(4.0 * call.input(X).shape.numel() as f64, call)
+    }
+}
+
+/// Registry entry.
+pub static ENTRY: Entry = Entry {
+    name: "rms_norm",
+    aliases: &[],
+    summary: "y = h / sqrt(mean(h^2) + eps) * weight, h = x + residual",
+    kernels: &KERNELS,
+    cases,
+    build,
+};
+
+fn build(request: &mut Request) -> Result<Built> {
+    let inputs =
+        vec![Some(request.need(&["x"])?), request.take(&["residual"]), request.take(&["weight"])];
+    let op = RmsNorm {
+        eps: request.get("eps")?.unwrap_or(1e-6),
+        unit_offset: request.get("unit_offset")?.unwrap_or(false),
+        with_sum: request.get("with_sum")?.unwrap_or(false),
+    };
+    Ok((Arc::new(op), inputs))
+}
+
+fn cases() -> Vec<Case> {
+    let mut rng = Rng::new(2);
+    let mut cases = Vec::new();
+    // One sum of squares, no cancellation: a few units in the last place.
+    let tolerance = || Tolerance::f32(2e-6, 4e-6);
+    for (rows, cols) in rows::CASES {
+        let (x, weight) = (rng.tensor([rows, cols]), rng.tensor([cols]));
+        let residual = rng.tensor([rows, cols]);
+        cases.push(Case::new(
+            format!("{rows}x{cols}"),
+            RmsNorm { eps: 1e-6, unit_offset: false, with_sum: false },
+            vec![Some(x.clone()), None, Some(weight.clone())],
+            tolerance(),
+        ));
+        cases.push(Case::new(
+            format!("{rows}x{cols} plus residual, 1 + weight, with the sum"),
+            RmsNorm { eps: 1e-5, unit_offset: true, with_sum: true },
+            vec![Some(x), Some(residual), Some(weight)],
+            tolerance(),
+        ));
+    }
+    let plain = RmsNorm { eps: 1e-6, unit_offset: false, with_sum: false };
+    for (label, size) in [("values of 1e15", 1e15), ("values of 1e-15", 1e-15), ("zeros", 0.0)] {
+        let x = rng.tensor_with([3, 96], |r| r.normal() * size);
+        cases.push(Case::new(label, plain.clone(), vec![Some(x), None, None], tolerance()));
+    }
+    cases
+}

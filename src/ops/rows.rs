@@ -1,0 +1,127 @@
+//! How the kernels over rows (norms, softmax) are chosen, specialised and dispatched.
+//!
+//! Each such op has two shaders: `<op>_rows` holds a row in the registers of one subgroup,
+//! `<op>` reads it again for every pass. All walk `rows_per_group` rows per workgroup.
+
+use super::{Call, Kernel, Needs};
+use crate::error::{Error, Result};
+use crate::gpu::{Caps, Field, ShaderSource, Spec, fold};
+use crate::tensor::{DType, SymMeta};
+
+/// Vectors of 4 per lane that still fit the registers of a GPU.
+const REGISTER_VECS: usize = 16;
+/// The same for a software driver, whose registers are the first-level cache.
+const CACHE_VECS: usize = 128;
+/// Rows per workgroup on a software driver, where columns' operands are kept for all of them.
+const SOFTWARE_ROWS: usize = 32;
+
+/// The variants of an op over rows, preferred first: rows in registers, one subgroup per row,
+/// one workgroup per row.
+pub(super) const fn kernels(
+    names: [&'static str; 3],
+    held: ShaderSource,
+    streamed: ShaderSource,
+    params: &'static [Field],
+) -> [Kernel; 3] {
+    let subgroup = Needs { subgroup: Some((4, 64)), ..Needs::NOTHING };
+    let [rows, one_subgroup, one_workgroup] = names;
+    [
+        Kernel { name: rows, source: held, params, trusted: true, needs: subgroup },
+        Kernel { name: one_subgroup, source: streamed, params, trusted: true, needs: subgroup },
+        Kernel {
+            name: one_workgroup,
+            source: streamed,
+            params,
+            trusted: true,
+            needs: Needs::NOTHING,
+        },
+    ]
+}
+
+/// The three ways to work on rows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Registers,
+    Subgroup,
+    Workgroup,
+}
+
+fn way(kernel: &Kernel) -> Way {
+    match (kernel.source.name.ends_with("_rows"), kernel.needs.subgroup) {
+        (true, _) => Way::Registers,
+        (false, Some(_)) => Way::Subgroup,
+        (false, None) => Way::Workgroup,
+    }
+}
+
+/// Whether a variant takes rows of this length and is a sensible choice.
+pub(super) fn accepts(kernel: &Kernel, call: &Call<'_>) -> bool {
+    let cols = call.input(0).shape.last();
+    let limit = if call.caps.software { CACHE_VECS } else { REGISTER_VECS };
+    match way(kernel) {
+        Way::Registers => cols.is_multiple_of(4) && cols <= 4 * limit * lanes(call.caps) as usize,
+        // One subgroup that streams a long row leaves a GPU idle; on a software driver barriers
+        // cost more than that.
+        Way::Subgroup => call.caps.software || cols <= 16 * lanes(call.caps) as usize,
+        Way::Workgroup => true,
+    }
+}
+
+fn lanes(caps: &Caps) -> u32 {
+    caps.subgroup.unwrap_or(1)
+}
+
+/// The part of a variant's spec that all ops over rows share.
+pub(super) fn spec(kernel: &Kernel, call: &Call<'_>) -> Spec {
+    let cols = call.input(0).shape.last();
+    if way(kernel) == Way::Registers {
+        return Spec::new()
+            .set("THREADS", lanes(call.caps))
+            .set("COLS", cols as u32)
+            .set("KEEP_COLUMNS", call.caps.software);
+    }
+    let spec = if cols.is_multiple_of(4) {
+        Spec::new().import("elem_f32", "elem_vec4")
+    } else {
+        Spec::new()
+    };
+    if way(kernel) == Way::Subgroup {
+        return spec.import("reduce_workgroup", "reduce_subgroup").set("THREADS", lanes(call.caps));
+    }
+    // Long rows keep more lanes busy; a software driver only pays for more barriers.
+    let wide = cols >= 2048 && !call.caps.software && call.caps.max_invocations >= 256;
+    spec.set("THREADS", if wide { 256 } else { 64u32 })
+}
+
+/// Rows per workgroup, and the grid.
+pub(super) fn grid(call: &Call<'_>) -> (u32, [u32; 3]) {
+    let rows = call.input(0).shape.rows();
+    // At least 64 workgroups where there are as many rows, so that all cores get a share.
+    let per_group = if call.caps.software { (rows / 64).clamp(1, SOFTWARE_ROWS) } else { 1 };
+    (per_group as u32, fold(rows.div_ceil(per_group)))
+}
+
+/// The fixed, positive innermost dimension of an f32 operand.
+pub(super) fn columns(op: &'static str, name: &str, x: &SymMeta) -> Result<usize> {
+    let cols = x.last().filter(|&c| c > 0 && x.dtype == DType::F32);
+    cols.ok_or_else(|| {
+        let message = format!("{name} {x} must be f32 with a fixed, positive innermost dimension");
+        Error::op(op, message)
+    })
+}
+
+/// Shapes every op over rows is tested with: one column, around a workgroup's 64 lanes, around
+/// one vector per lane, a prime, more rows than one workgroup walks, and long rows.
+pub(super) const CASES: [(usize, usize); 11] = [
+    (1, 1),
+    (1, 63),
+    (3, 64),
+    (2, 65),
+    (5, 28),
+    (5, 36),
+    (5, 127),
+    (131, 96),
+    (4, 384),
+    (2, 1031),
+    (2, 4100),
+];
