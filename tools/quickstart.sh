@@ -13,8 +13,14 @@ cargo build --locked --release
 tilewright=${CARGO_TARGET_DIR:-target}/release/tilewright
 model=models/all-MiniLM-L6-v2
 
+# step COMMAND...: shows the command as one would type it, then runs it.
 step() {
-  printf '\n$ %s\n' "$*"
+  local word line=
+  for word in "$@"; do
+    if [[ $word == *" "* ]]; then word="\"$word\""; fi
+    line+=" $word"
+  done
+  printf '\n$%s\n' "$line"
   "$@"
 }
 

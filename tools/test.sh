@@ -38,7 +38,10 @@ pass() {
 on() {
   # Loaders before 1.3.207 (Ubuntu 22.04) know only VK_ICD_FILENAMES; newer ones prefer the other.
   export VK_DRIVER_FILES=$1 VK_ICD_FILENAMES=$1 TILEWRIGHT_TEST_DRIVER=$2
-  cargo run --locked --quiet -- devices || failed=1
+  if ! cargo run --locked --quiet -- devices; then
+    say "error: \`tilewright devices\` failed on $2"
+    failed=1
+  fi
 }
 
 examples() {

@@ -3,7 +3,8 @@
 use tilewright::gpu::{Gpu, GpuOptions, NO_ADAPTER_HELP, Selector, adapters};
 
 /// Opens the adapter the test run is pointed at (`TILEWRIGHT_DEVICE`, else the first one).
-/// Tests never skip for want of an adapter: they fail and say what to install.
+/// Tests never skip for want of an adapter: they fail and say what to install. They fail too on
+/// another adapter than the one `tools/test.sh` announces in `TILEWRIGHT_TEST_DRIVER`.
 pub fn open(options: GpuOptions) -> Gpu {
     let wanted = std::env::var("TILEWRIGHT_DEVICE").unwrap_or_default();
     let found = adapters();
@@ -15,6 +16,9 @@ pub fn open(options: GpuOptions) -> Gpu {
         Selector::Auto | Selector::Cpu => found.first(),
     };
     let adapter = adapter.unwrap_or_else(|| panic!("no adapter to test on: {NO_ADAPTER_HELP}"));
+    let announced = std::env::var("TILEWRIGHT_TEST_DRIVER").unwrap_or_default();
+    let name = adapter.name();
+    assert!(name.contains(&announced), "expected an adapter named {announced}, found {name}");
     adapter.open(options).unwrap_or_else(|e| panic!("{}: {e}", adapter.name()))
 }
 
