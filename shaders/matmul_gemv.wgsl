@@ -32,8 +32,8 @@ struct Sums {
     second: vec4<f32>,
 }
 
-fn row_start(batch: u32, row: u32) -> u32 {
-    return (batch * params.m + min(row, params.m - 1u)) * (params.k / 4u);
+fn row_start(sample: u32, row: u32) -> u32 {
+    return (sample * params.m + min(row, params.m - 1u)) * (params.k / 4u);
 }
 
 fn load_columns(at: vec4<u32>) -> mat4x4<f32> {
@@ -85,14 +85,15 @@ fn main(
     let last = vec4(params.n - 1u);
     let w0 = base + min(column + vec4(0u, 1u, 2u, 3u), last) * params.k;
     let w1 = base + min(column + vec4(4u, 5u, 6u, 7u), last) * params.k;
-    let x0 = row_start(batch, 0u);
-    let x1 = row_start(batch, 1u);
-    let x2 = row_start(batch, 2u);
-    let x3 = row_start(batch, 3u);
-    let x4 = row_start(batch, 4u);
-    let x5 = row_start(batch, 5u);
-    let x6 = row_start(batch, 6u);
-    let x7 = row_start(batch, 7u);
+    let sample = params.batch_offset + batch;
+    let x0 = row_start(sample, 0u);
+    let x1 = row_start(sample, 1u);
+    let x2 = row_start(sample, 2u);
+    let x3 = row_start(sample, 3u);
+    let x4 = row_start(sample, 4u);
+    let x5 = row_start(sample, 5u);
+    let x6 = row_start(sample, 6u);
+    let x7 = row_start(sample, 7u);
     var sums0: Sums;
     var sums1: Sums;
     var sums2: Sums;
@@ -155,7 +156,7 @@ fn main(
         let row = i / COLS;
         let c = column + i % COLS;
         if (row < params.m && c < params.n) {
-            let index = (batch * params.m + row) * params.y_row_stride + params.n_offset + c;
+            let index = (sample * params.m + row) * params.y_row_stride + params.n_offset + c;
             finish(index, params.n_offset + c, sh_totals[i]);
         }
     }

@@ -42,16 +42,16 @@ var<workgroup> sh_sums: array<vec4<f32>, 2u * TILE_M * SUBGROUP>;
 // Sums of a block's rows: [2r] is row r in the first half of the columns, [2r + 1] in the second.
 alias Sums = array<vec4<f32>, 16>;
 
-fn row_start(batch: u32, row: u32) -> u32 {
-    return (batch * params.m + min(row, params.m - 1u)) * (params.k / 4u);
+fn row_start(sample: u32, row: u32) -> u32 {
+    return (sample * params.m + min(row, params.m - 1u)) * (params.k / 4u);
 }
 
 // Offsets, in vec4s of x, of the rows that this lane reads for a block.
-fn block_start(batch: u32, row: u32, lane: u32) -> vec2<u32> {
+fn block_start(sample: u32, row: u32, lane: u32) -> vec2<u32> {
     if (SUBGROUP < 8u) {
-        return vec2(row_start(batch, row + lane), row_start(batch, row + 4u + lane));
+        return vec2(row_start(sample, row + lane), row_start(sample, row + 4u + lane));
     }
-    return vec2(row_start(batch, row + lane % 8u));
+    return vec2(row_start(sample, row + lane % 8u));
 }
 
 fn load_rows(at: vec2<u32>) -> Rows {
@@ -137,11 +137,11 @@ fn keep(sums: Sums, at: u32) {
 }
 
 // Finishes four columns of row `row` from `column` on.
-fn finish_four(batch: u32, row: u32, column: u32, sums: vec4<f32>) {
+fn finish_four(sample: u32, row: u32, column: u32, sums: vec4<f32>) {
     if (row >= params.m) {
         return;
     }
-    let index = (batch * params.m + row) * params.y_row_stride + params.n_offset + column;
+    let index = (sample * params.m + row) * params.y_row_stride + params.n_offset + column;
     for (var j = 0u; j < 4u; j++) {
         if (column + j < params.n) {
             finish(index + j, params.n_offset + column + j, sums[j]);
@@ -168,11 +168,12 @@ fn main(
     let w0 = weight_start(batch * params.w_batch_stride, column);
     let w1 = weight_start(batch * params.w_batch_stride, column + HALF_N);
     let w_step = select(params.n, 1u, W_TRANSPOSED);
-    let x0 = block_start(batch, row + 0u, lane);
-    let x1 = block_start(batch, row + 8u, lane);
-    let x2 = block_start(batch, row + 16u, lane);
-    let x3 = block_start(batch, row + 24u, lane);
-    let x4 = block_start(batch, row + 32u, lane);
+    let sample = params.batch_offset + batch;
+    let x0 = block_start(sample, row, lane);
+    let x1 = block_start(sample, row + 8u, lane);
+    let x2 = block_start(sample, row + 16u, lane);
+    let x3 = block_start(sample, row + 24u, lane);
+    let x4 = block_start(sample, row + 32u, lane);
     var sums0: Sums;
     var sums1: Sums;
     var sums2: Sums;
@@ -210,7 +211,7 @@ fn main(
         keep(sums4, 64u * SUBGROUP + lane);
     }
     for (var r = 0u; r < TILE_M; r++) {
-        finish_four(batch, row + r, column, sh_sums[2u * r * SUBGROUP + lane]);
-        finish_four(batch, row + r, column + HALF_N, sh_sums[(2u * r + 1u) * SUBGROUP + lane]);
+        finish_four(sample, row + r, column, sh_sums[2u * r * SUBGROUP + lane]);
+        finish_four(sample, row + r, column + HALF_N, sh_sums[(2u * r + 1u) * SUBGROUP + lane]);
     }
 }

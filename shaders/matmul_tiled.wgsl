@@ -62,9 +62,11 @@ fn fetch_weight(base: u32, column0: u32, k0: u32, q: u32) -> vec4<f32> {
     let column = column0 + place.x;
     let k = k0 + place.y;
     if (W_TRANSPOSED) {
-        return weight_quad(base + column * params.k + k, select(0u, left(k, params.k), column < params.n));
+        let count = select(0u, left(k, params.k), column < params.n);
+        return weight_quad(base + column * params.k + k, count);
     }
-    return weight_quad(base + k * params.n + column, select(0u, left(column, params.n), k < params.k));
+    let count = select(0u, left(column, params.n), k < params.k);
+    return weight_quad(base + k * params.n + column, count);
 }
 
 fn stage_x(q: u32, quad: vec4<f32>) {
@@ -106,11 +108,11 @@ fn multiply(sums: ptr<function, Sums>, rows: vec4<f32>, first: vec4<f32>, second
     (*sums).row3b += rows.w * second;
 }
 
-fn finish_four(batch: u32, row: u32, column: u32, sums: vec4<f32>) {
+fn finish_four(sample: u32, row: u32, column: u32, sums: vec4<f32>) {
     if (row >= params.m) {
         return;
     }
-    let index = (batch * params.m + row) * params.y_row_stride + params.n_offset + column;
+    let index = (sample * params.m + row) * params.y_row_stride + params.n_offset + column;
     for (var j = 0u; j < 4u; j++) {
         if (column + j < params.n) {
             finish(index + j, params.n_offset + column + j, sums[j]);
@@ -118,12 +120,12 @@ fn finish_four(batch: u32, row: u32, column: u32, sums: vec4<f32>) {
     }
 }
 
-fn finish_sums(batch: u32, row: u32, column: u32, sums: Sums) {
+fn finish_sums(sample: u32, row: u32, column: u32, sums: Sums) {
     var rows = array(
         sums.row0, sums.row1, sums.row2, sums.row3, sums.row0b, sums.row1b, sums.row2b, sums.row3b
     );
     for (var i = 0u; i < 8u; i++) {
-        finish_four(batch, row + i % 4u, column + i / 4u * (TILE_N / 2u), rows[i]);
+        finish_four(sample, row + i % 4u, column + i / 4u * (TILE_N / 2u), rows[i]);
     }
 }
 
@@ -142,7 +144,8 @@ fn main(
     }
     let row0 = (tile / tiles_n) % tiles_m * TILE_M;
     let column0 = tile % tiles_n * TILE_N;
-    let x_base = batch * params.m * params.k;
+    let sample = params.batch_offset + batch;
+    let x_base = sample * params.m * params.k;
     let w_base = batch * params.w_batch_stride;
     let row_quad = thread / THREADS_N;
     let column_quad = thread % THREADS_N;
@@ -183,6 +186,6 @@ fn main(
     }
     let row = row0 + 4u * row_quad;
     let column = column0 + 4u * column_quad;
-    finish_sums(batch, row, column, upper);
-    finish_sums(batch, row + TILE_M / 2u, column, lower);
+    finish_sums(sample, row, column, upper);
+    finish_sums(sample, row + TILE_M / 2u, column, lower);
 }

@@ -48,8 +48,26 @@ macro_rules! shared {
     };
 }
 
-const SHARED: &[ShaderSource] =
-    shared!["fold", "reduce_workgroup", "reduce_subgroup", "sum_discard", "sum_store"];
+const SHARED: &[ShaderSource] = shared![
+    "activation",
+    "fold",
+    "matmul_epilogue",
+    "matmul_params",
+    "quad_scalar",
+    "quad_vec4",
+    "reduce_subgroup",
+    "reduce_workgroup",
+    "sum_discard",
+    "sum_store",
+    "weight_bf16",
+    "weight_bf16_scalar",
+    "weight_f16",
+    "weight_f16_scalar",
+    "weight_f32",
+    "weight_f32_scalar",
+    "x_scalar",
+    "x_vec4",
+];
 
 /// What turns a kernel's file into one variant of it. Equal specs give equal pipelines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

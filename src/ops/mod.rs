@@ -19,9 +19,11 @@
 //       HeadLayout::Tokens = [B, T, columns] (head h at columns q_column + h*head_dim ..; out [B, T, n_heads*head_dim]);
 //       HeadLayout::Heads  = [B, H, T, D] (goldens; columns unused).
 //       operands q, k, v (may be the same value), key_mask? u32 [B, S], bias? (f32 [1|B, 1|H, T, S], or table [n_buckets, H] with bucket), bucket? u32 [2*max_distance+1] -> out
+mod activation;
 mod case;
 mod eager;
 mod layer_norm;
+mod matmul;
 mod request;
 mod select;
 mod verify;
@@ -30,9 +32,11 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+pub use activation::Activation;
 pub use case::{Case, Comparison, Rng, Tolerance};
 pub use eager::{Prepared, RunOptions, run, run_cpu};
 pub use layer_norm::LayerNorm;
+pub use matmul::{Layout, Matmul};
 pub use request::Request;
 pub use select::{candidates, choose};
 pub use verify::{Outcome, Verdict, verify_case, verify_cpu, verify_entry, verify_ops};
@@ -265,7 +269,7 @@ pub struct Entry {
 
 /// Every op.
 pub fn registry() -> &'static [&'static Entry] {
-    static REGISTRY: &[&Entry] = &[&layer_norm::ENTRY];
+    static REGISTRY: &[&Entry] = &[&layer_norm::ENTRY, &matmul::ENTRY];
     REGISTRY
 }
 
