@@ -53,7 +53,11 @@ const SHARED: &[ShaderSource] = shared![
     "elem_f32",
     "elem_vec4",
     "fold",
+    "matmul_epilogue",
+    "matmul_params",
     "norm_operands",
+    "quad_scalar",
+    "quad_vec4",
     "reduce_subgroup",
     "reduce_workgroup",
     "row_registers",
@@ -63,6 +67,14 @@ const SHARED: &[ShaderSource] = shared![
     "table_bf16",
     "table_f16",
     "table_f32",
+    "weight_bf16",
+    "weight_bf16_scalar",
+    "weight_f16",
+    "weight_f16_scalar",
+    "weight_f32",
+    "weight_f32_scalar",
+    "x_scalar",
+    "x_vec4",
 ];
 
 /// What turns a kernel's file into one variant of it. Equal specs give equal pipelines.

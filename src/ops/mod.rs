@@ -26,6 +26,7 @@ mod eager;
 mod elementwise;
 mod embedding;
 mod layer_norm;
+mod matmul;
 mod pool;
 mod request;
 mod rms_norm;
@@ -44,6 +45,7 @@ pub use case::{Case, Comparison, Rng, Tolerance};
 pub use eager::{Prepared, RunOptions, run, run_cpu};
 pub use embedding::Embedding;
 pub use layer_norm::LayerNorm;
+pub use matmul::{Layout, Matmul};
 pub use pool::{L2Normalize, Pool};
 pub use request::Request;
 pub use rms_norm::RmsNorm;
@@ -290,6 +292,7 @@ pub fn registry() -> &'static [&'static Entry] {
         &add::ENTRY,
         &embedding::ENTRY,
         &layer_norm::ENTRY,
+        &matmul::ENTRY,
         &pool::L2_NORMALIZE,
         &pool::POOL,
         &rms_norm::ENTRY,

@@ -1,0 +1,8 @@
+// The first `count` of four consecutive weights, zeros for the rest; any offset.
+fn weight_quad(offset: u32, count: u32) -> vec4<f32> {
+    var quad = vec4(0.0);
+    for (var j = 0u; j < min(count, 4u); j++) {
+        quad[j] = load_weight(offset + j);
+    }
+    return quad;
+}

@@ -1,0 +1,174 @@
+//! What matmul is tested with.
+
+use super::{Layout, Matmul, Sizes3};
+use crate::ops::{Activation, Case, Rng, Tolerance};
+use crate::tensor::{DType, Tensor};
+
+/// One case before its operands are drawn.
+struct Plan {
+    label: &'static str,
+    op: Matmul,
+    lead: &'static [usize],
+    mnk: [usize; 3],
+    dtype: DType,
+    batched: bool,
+    bias: bool,
+    residual: bool,
+    scale: f32,
+}
+
+impl Plan {
+    fn new(label: &'static str, layout: Layout, mnk: [usize; 3]) -> Self {
+        Self {
+            label,
+            op: Matmul { layout, activation: Activation::None },
+            lead: &[],
+            mnk,
+            dtype: DType::F32,
+            batched: false,
+            bias: false,
+            residual: false,
+            scale: 1.0,
+        }
+    }
+
+    fn dtype(self, dtype: DType) -> Self {
+        Self { dtype, ..self }
+    }
+
+    fn lead(self, lead: &'static [usize], batched: bool) -> Self {
+        Self { lead, batched, ..self }
+    }
+
+    fn scale(self, scale: f32) -> Self {
+        Self { scale, ..self }
+    }
+
+    /// With bias, activation and residual.
+    fn epilogue(mut self, activation: Activation) -> Self {
+        self.op.activation = activation;
+        Self { bias: true, residual: true, ..self }
+    }
+
+    fn draw(self, rng: &mut Rng) -> Option<Case> {
+        let [m, n, k] = self.mnk;
+        let layout = self.op.layout;
+        let shape = |lead: &[usize], rows, columns, transposed: bool| {
+            let last = if transposed { [columns, rows] } else { [rows, columns] };
+            crate::tensor::Shape::new(&[lead, &last].concat())
+        };
+        let mut tensor = |shape: crate::tensor::Shape, scale: f32| {
+            let values = (0..shape.numel()).map(|_| rng.normal() * scale).collect();
+            Tensor::f32(shape, values)
+        };
+        let x = tensor(shape(self.lead, m, k, layout.x_transposed()).ok()?, self.scale).ok()?;
+        let w_lead = if self.batched { self.lead } else { &[] };
+        let weight = tensor(shape(w_lead, k, n, layout.w_transposed()).ok()?, 1.0).ok()?;
+        let weight = weight.cast(self.dtype).ok()?;
+        let bias = if self.bias { Some(tensor([n].into(), self.scale).ok()?) } else { None };
+        let residual = if self.residual {
+            Some(tensor(shape(self.lead, m, n, false).ok()?, self.scale).ok()?)
+        } else {
+            None
+        };
+        let bound = bound(&self.op, &x, &weight, bias.as_ref()).ok()?;
+        let label = format!(
+            "{} {layout:?} {}{} {}",
+            self.label,
+            x.shape(),
+            weight.meta(),
+            self.op.activation.name()
+        );
+        // Sums: k roundings of at most half a unit in the last place of the sum of magnitudes.
+        // Activations: the erf fit is good to 5e-7, the others to a few units, and no slope
+        // exceeds 1.13. The residual adds a rounding of the result.
+        let relative = if self.op.activation == Activation::None { 1e-6 } else { 2e-6 };
+        let tolerance = Tolerance::f32(1e-6, relative).with_bound(bound);
+        Some(Case::new(label, self.op, vec![Some(x), Some(weight), bias, residual], tolerance))
+    }
+}
+
+/// `c u sum_k |x w|` per element of y, with u = 2^-24 and c = k/4 + 8: the kernels add at
+/// least four products apart before they join a sum, and a few more roundings follow.
+fn bound(
+    op: &Matmul,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+) -> crate::error::Result<Vec<f64>> {
+    let magnitudes = |t: &Tensor| -> crate::error::Result<Tensor> {
+        Tensor::f32(t.shape(), t.to_f32()?.iter().map(|v| v.abs()).collect())
+    };
+    let s = Sizes3::new(op.layout, x.shape(), weight.shape());
+    let plain = Matmul { layout: op.layout, activation: Activation::None };
+    let operands =
+        [Some(magnitudes(x)?), Some(magnitudes(weight)?), bias.map(magnitudes).transpose()?, None];
+    let tensors: Vec<_> = operands.iter().map(Option::as_ref).collect();
+    let args = crate::ops::Args { op: "matmul", tensors: &tensors, sizes: &Default::default() };
+    let c = s.k as f64 / 4.0 + 8.0;
+    let sums = super::cpu::reference(&plain, &args)?;
+    let unit = 2f64.powi(-24);
+    sums.iter()
+        .map(|t| Ok(t.as_f32()?.iter().map(|&v| c * unit * f64::from(v)).collect()))
+        .collect::<crate::error::Result<Vec<Vec<f64>>>>()
+        .map(|v| v.concat())
+}
+
+pub fn cases() -> Vec<Case> {
+    use Activation::{GeluErf, GeluTanh, QuickGelu, Relu, Sigmoid, Silu, Tanh};
+    use DType::{BF16, F16};
+    use Layout::{Nn, Nt, Tn, Tt};
+    let plans = [
+        Plan::new("one element", Nt, [1, 1, 1]),
+        Plan::new("tiny, odd", Nt, [7, 5, 3]),
+        Plan::new("tiny, odd", Nn, [7, 5, 3]),
+        Plan::new("tiny, odd", Tn, [7, 5, 3]),
+        Plan::new("tiny, odd", Tt, [7, 5, 3]),
+        Plan::new("one step of four", Nt, [1, 1, 4]),
+        Plan::new("a row", Nt, [1, 67, 260]),
+        Plan::new("a row", Nn, [1, 68, 260]),
+        Plan::new("a row, long sum", Nt, [1, 9, 4100]),
+        Plan::new("a few rows", Nt, [3, 33, 516]),
+        Plan::new("eight rows", Nt, [8, 64, 64]),
+        Plan::new("nine rows", Nt, [9, 65, 68]),
+        Plan::new("sixteen rows", Nt, [16, 63, 36]),
+        Plan::new("tile - 1", Nt, [31, 63, 64]),
+        Plan::new("tile", Nt, [32, 64, 64]),
+        Plan::new("tile + 1", Nt, [33, 65, 68]),
+        Plan::new("tile + 1", Nn, [33, 68, 68]),
+        Plan::new("primes", Nt, [61, 127, 131]),
+        Plan::new("primes", Nn, [67, 71, 73]),
+        Plan::new("primes", Tt, [37, 41, 43]),
+        Plan::new("tall", Nt, [385, 66, 8]),
+        Plan::new("tall", Nn, [391, 256, 12]),
+        Plan::new("wide", Nt, [257, 260, 20]),
+        Plan::new("one weight for a batch", Nt, [6, 21, 40]).lead(&[2, 3], false),
+        Plan::new("one weight for a batch", Tn, [6, 21, 9]).lead(&[3], false),
+        Plan::new("a weight per batch", Nt, [7, 21, 40]).lead(&[3], true),
+        Plan::new("a weight per batch", Nn, [33, 36, 16]).lead(&[2, 2], true),
+        Plan::new("a weight per batch, odd", Nn, [7, 9, 5]).lead(&[3], true),
+        Plan::new("half", Nt, [1, 40, 132]).dtype(F16),
+        Plan::new("half", Nt, [33, 66, 68]).dtype(F16),
+        Plan::new("half", Nn, [12, 36, 40]).dtype(F16),
+        Plan::new("half, odd", Nt, [5, 9, 7]).dtype(F16),
+        Plan::new("half, odd, batch", Nn, [5, 7, 3]).dtype(F16).lead(&[3], true),
+        Plan::new("bfloat", Nt, [1, 40, 132]).dtype(BF16),
+        Plan::new("bfloat", Nt, [33, 66, 68]).dtype(BF16),
+        Plan::new("bfloat, odd", Nn, [5, 9, 7]).dtype(BF16),
+        Plan::new("epilogue", Nt, [1, 40, 64]).epilogue(Relu),
+        Plan::new("epilogue", Nt, [33, 65, 64]).epilogue(GeluErf),
+        Plan::new("epilogue", Nt, [12, 40, 64]).epilogue(GeluTanh),
+        Plan::new("epilogue", Nt, [1, 40, 64]).epilogue(Tanh),
+        Plan::new("epilogue", Nt, [1, 40, 64]).epilogue(Silu),
+        Plan::new("epilogue", Nt, [1, 40, 64]).epilogue(QuickGelu),
+        Plan::new("epilogue", Nt, [1, 40, 64]).epilogue(Sigmoid),
+        Plan::new("epilogue, odd", Nn, [5, 7, 9]).epilogue(GeluErf),
+        Plan::new("small values", Nt, [12, 40, 64]).scale(1e-4),
+        Plan::new("large values", Nt, [12, 40, 64]).scale(1e18),
+        Plan::new("large values", Nt, [1, 40, 64]).epilogue(GeluErf).scale(1e18),
+        Plan::new("large values", Nt, [1, 40, 64]).epilogue(GeluTanh).scale(1e18),
+        Plan::new("large values", Nt, [1, 40, 64]).epilogue(Silu).scale(1e18),
+    ];
+    let mut rng = Rng::new(2);
+    plans.into_iter().filter_map(|plan| plan.draw(&mut rng)).collect()
+}
