@@ -33,3 +33,15 @@ pub(super) fn dispatch(call: &Call<'_>) -> Dispatch {
     let count = call.output(0).shape.numel();
     Dispatch { params: ParamBytes::of(&Params { count: count as u32 }), grid: grid(count) }
 }
+
+crate::params! {
+    /// Twin of `Params` in shaders that also need the length of a row.
+    pub(super) struct RowParams { count: u32, cols: u32 }
+}
+
+/// One invocation per element of the first result, with the length of its rows.
+pub(super) fn dispatch_rows(call: &Call<'_>) -> Dispatch {
+    let y = call.output(0).shape;
+    let params = RowParams { count: y.numel() as u32, cols: y.last() as u32 };
+    Dispatch { params: ParamBytes::of(&params), grid: grid(y.numel()) }
+}

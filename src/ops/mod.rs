@@ -21,15 +21,20 @@
 //       operands q, k, v (may be the same value), key_mask? u32 [B, S], bias? (f32 [1|B, 1|H, T, S], or table [n_buckets, H] with bucket), bucket? u32 [2*max_distance+1] -> out
 mod activation;
 mod add;
+mod argmax;
 mod case;
+mod cross_entropy;
 mod eager;
 mod elementwise;
 mod embedding;
+mod gated;
 mod layer_norm;
 mod matmul;
 mod pool;
+mod position;
 mod request;
 mod rms_norm;
+mod rope;
 mod rows;
 mod select;
 mod softmax;
@@ -41,14 +46,19 @@ use std::sync::Arc;
 
 pub use activation::{Activate, Activation};
 pub use add::Add;
+pub use argmax::Argmax;
 pub use case::{Case, Comparison, Rng, Tolerance};
+pub use cross_entropy::CrossEntropy;
 pub use eager::{Prepared, RunOptions, run, run_cpu};
 pub use embedding::Embedding;
+pub use gated::Gated;
 pub use layer_norm::LayerNorm;
 pub use matmul::{Layout, Matmul};
 pub use pool::{L2Normalize, Pool};
+pub use position::{RopeScaling, Sinusoid, rope_frequencies, rope_tables, sinusoidal};
 pub use request::Request;
 pub use rms_norm::RmsNorm;
+pub use rope::{Pairing, Rope};
 pub use select::{candidates, choose};
 pub use softmax::Softmax;
 pub use verify::{Outcome, Verdict, verify_case, verify_cpu, verify_entry, verify_ops};
@@ -290,12 +300,19 @@ pub fn registry() -> &'static [&'static Entry] {
         &activation::SILU,
         &activation::TANH,
         &add::ENTRY,
+        &argmax::ENTRY,
+        &cross_entropy::ENTRY,
         &embedding::ENTRY,
+        &gated::GEGLU,
+        &gated::GEGLU_TANH,
+        &gated::REGLU,
+        &gated::SWIGLU,
         &layer_norm::ENTRY,
         &matmul::ENTRY,
         &pool::L2_NORMALIZE,
         &pool::POOL,
         &rms_norm::ENTRY,
+        &rope::ENTRY,
         &softmax::ENTRY,
         &softmax::LOG_ENTRY,
     ];

@@ -20,23 +20,29 @@ const SOFTWARE_ROWS: usize = 32;
 pub(super) const fn kernels(
     names: [&'static str; 3],
     held: ShaderSource,
-    streamed: ShaderSource,
+    source: ShaderSource,
     params: &'static [Field],
 ) -> [Kernel; 3] {
-    let subgroup = Needs { subgroup: Some((4, 64)), ..Needs::NOTHING };
-    let [rows, one_subgroup, one_workgroup] = names;
+    let [rows, subgroup, workgroup] = names;
+    let held = Kernel { name: rows, source: held, params, trusted: true, needs: SUBGROUP };
+    let [subgroup, workgroup] = streamed([subgroup, workgroup], source, params);
+    [held, subgroup, workgroup]
+}
+
+/// The variants of an op that only streams its rows.
+pub(super) const fn streamed(
+    names: [&'static str; 2],
+    source: ShaderSource,
+    params: &'static [Field],
+) -> [Kernel; 2] {
+    let [subgroup, workgroup] = names;
     [
-        Kernel { name: rows, source: held, params, trusted: true, needs: subgroup },
-        Kernel { name: one_subgroup, source: streamed, params, trusted: true, needs: subgroup },
-        Kernel {
-            name: one_workgroup,
-            source: streamed,
-            params,
-            trusted: true,
-            needs: Needs::NOTHING,
-        },
+        Kernel { name: subgroup, source, params, trusted: true, needs: SUBGROUP },
+        Kernel { name: workgroup, source, params, trusted: true, needs: Needs::NOTHING },
     ]
 }
+
+const SUBGROUP: Needs = Needs { subgroup: Some((4, 64)), ..Needs::NOTHING };
 
 /// The three ways to work on rows.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,23 +80,30 @@ fn lanes(caps: &Caps) -> u32 {
 /// The part of a variant's spec that all ops over rows share.
 pub(super) fn spec(kernel: &Kernel, call: &Call<'_>) -> Spec {
     let cols = call.input(0).shape.last();
-    if way(kernel) == Way::Registers {
-        return Spec::new()
-            .set("THREADS", lanes(call.caps))
-            .set("COLS", cols as u32)
-            .set("KEEP_COLUMNS", call.caps.software);
+    let spec = scalar_spec(kernel, call);
+    match way(kernel) {
+        Way::Registers => spec.set("COLS", cols as u32).set("KEEP_COLUMNS", call.caps.software),
+        _ if cols.is_multiple_of(4) => spec.import("elem_f32", "elem_vec4"),
+        _ => spec,
     }
-    let spec = if cols.is_multiple_of(4) {
-        Spec::new().import("elem_f32", "elem_vec4")
-    } else {
-        Spec::new()
-    };
-    if way(kernel) == Way::Subgroup {
-        return spec.import("reduce_workgroup", "reduce_subgroup").set("THREADS", lanes(call.caps));
+}
+
+/// The same for a kernel that reads its rows one value at a time.
+pub(super) fn scalar_spec(kernel: &Kernel, call: &Call<'_>) -> Spec {
+    match way(kernel) {
+        Way::Registers => Spec::new().set("THREADS", lanes(call.caps)),
+        Way::Subgroup => Spec::new()
+            .import("reduce_workgroup", "reduce_subgroup")
+            .set("THREADS", lanes(call.caps)),
+        Way::Workgroup => Spec::new().set("THREADS", threads(call)),
     }
-    // Long rows keep more lanes busy; a software driver only pays for more barriers.
-    let wide = cols >= 2048 && !call.caps.software && call.caps.max_invocations >= 256;
-    spec.set("THREADS", if wide { 256 } else { 64u32 })
+}
+
+/// Invocations of a workgroup that shares a row: long rows keep more lanes busy; a software
+/// driver only pays for more barriers.
+pub(super) fn threads(call: &Call<'_>) -> u32 {
+    let long = call.input(0).shape.last() >= 2048;
+    if long && !call.caps.software && call.caps.max_invocations >= 256 { 256 } else { 64 }
 }
 
 /// Rows per workgroup, and the grid.

@@ -1,0 +1,114 @@
+//! `index = argmax(x)` over the innermost dimension; among equals the first.
+//!
+//! Shapes: x `[.., C]`; index u32 `[..]`.
+
+use std::sync::Arc;
+
+use super::{
+    Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Needs, Op, Request, Rng, Tolerance,
+    rows,
+};
+use crate::error::{Error, Result};
+use crate::gpu::{ParamBytes, Spec, fold};
+use crate::tensor::{Shape, SymMeta, Tensor};
+
+/// Position of the largest value of each row; operand `x`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Argmax;
+
+crate::params! {
+    /// Twin of `Params` in `shaders/argmax.wgsl`.
+    struct Params { rows: u32, cols: u32 }
+}
+
+static KERNELS: [Kernel; 1] = [Kernel {
+    name: "argmax",
+    source: crate::shader!("argmax"),
+    params: Params::FIELDS,
+    trusted: true,
+    needs: Needs::NOTHING,
+}];
+
+impl Op for Argmax {
+    fn name(&self) -> &'static str {
+        "argmax"
+    }
+
+    fn inputs(&self) -> &'static [&'static str] {
+        &["x"]
+    }
+
+    fn outputs(&self) -> &'static [&'static str] {
+        &["index"]
+    }
+
+    fn infer(&self, inputs: &[Option<SymMeta>]) -> Result<Vec<SymMeta>> {
+        let [Some(x)] = inputs else {
+            return Err(Error::op("argmax", "expected one operand, x"));
+        };
+        rows::columns("argmax", "x", x)?;
+        Ok(vec![SymMeta::u32(x.lead().iter().copied())])
+    }
+
+    fn reference(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {
+        let x = args.need(0)?;
+        let first_largest = |row: &[f32]| {
+            let better = |best: usize, i: usize| if row[i] > row[best] { i } else { best };
+            (0..row.len()).fold(0, better) as u32
+        };
+        let index = x.as_f32()?.chunks_exact(x.shape().last()).map(first_largest).collect();
+        let shape = x.shape();
+        let lead = shape.dims().split_last().map_or(&[][..], |(_, lead)| lead);
+        Ok(vec![Tensor::u32(Shape::new(lead)?, index)?])
+    }
+
+    fn kernels(&self) -> &'static [Kernel] {
+        &KERNELS
+    }
+
+    fn spec(&self, _kernel: &Kernel, call: &Call<'_>) -> Spec {
+        Spec::new().set("THREADS", rows::threads(call))
+    }
+
+    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
+        let x = call.input(0).shape;
+        let params = Params { rows: x.rows() as u32, cols: x.last() as u32 };
+        Dispatch { params: ParamBytes::of(&params), grid: fold(x.rows()) }
+    }
+
+    fn cost(&self, call: &Call<'_>) -> Cost {
+        Cost::new(call.input(0).shape.numel() as f64, call)
+    }
+}
+
+/// Registry entry.
+pub static ENTRY: Entry = Entry {
+    name: "argmax",
+    aliases: &[],
+    summary: "index = position of the first largest value of each row",
+    kernels: &KERNELS,
+    cases,
+    build,
+};
+
+fn build(request: &mut Request) -> Result<Built> {
+    let x = request.need(&["x"])?;
+    Ok((Arc::new(Argmax), vec![Some(x)]))
+}
+
+fn cases() -> Vec<Case> {
+    let mut rng = Rng::new(11);
+    let mut cases = Vec::new();
+    let mut push = |label: String, x: Tensor| {
+        cases.push(Case::new(label, Argmax, vec![Some(x)], Tolerance::exact()));
+    };
+    for (rows, cols) in rows::CASES {
+        push(format!("{rows}x{cols}"), rng.tensor([rows, cols]));
+        // Few distinct values: many ties, in one lane and across lanes.
+        let tied = rng.tensor_with([rows, cols], |r| r.below(3) as f32);
+        push(format!("{rows}x{cols}, ties"), tied);
+    }
+    push("all -inf".to_owned(), rng.tensor_with([2, 70], |_| f32::NEG_INFINITY));
+    push("both zeros".to_owned(), rng.tensor_with([2, 70], |r| [0.0, -0.0][r.below(2)]));
+    cases
+}

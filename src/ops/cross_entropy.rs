@@ -1,0 +1,176 @@
+//! `loss = log(sum(exp(x))) - (1 - s) x[target] - s mean(x)` per row, s the label smoothing.
+//!
+//! Shapes: x f32 `[.., C]`; targets u32 `[..]`; loss f32 `[..]`. A row whose target is the
+//! ignored one has loss 0. The formula is `torch.nn.functional.cross_entropy` without reduction.
+
+use std::sync::Arc;
+
+use super::{
+    Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Op, Request, Rng, Tolerance, rows,
+};
+use crate::error::{Error, Result};
+use crate::gpu::{ParamBytes, Spec};
+use crate::tensor::{DType, SymMeta, Tensor};
+
+const X: usize = 0;
+const TARGETS: usize = 1;
+
+/// Cross-entropy of logits against target ids; operands `x targets`. A target that is neither
+/// ignored nor a column is an error on the CPU; kernels clamp it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CrossEntropy {
+    /// The target that marks a row to skip; -100 by custom.
+    pub ignored: i32,
+    /// Share of the probability spread evenly over all classes.
+    pub smoothing: f32,
+}
+
+crate::params! {
+    /// Twin of `Params` in `shaders/cross_entropy.wgsl`.
+    struct Params { rows: u32, cols: u32, rows_per_group: u32, ignored: u32, smoothing: f32 }
+}
+
+static KERNELS: [Kernel; 2] = rows::streamed(
+    ["cross_entropy_subgroup", "cross_entropy"],
+    crate::shader!("cross_entropy"),
+    Params::FIELDS,
+);
+
+impl CrossEntropy {
+    /// Errors, naming the first one, when a target is neither ignored nor below `classes`.
+    pub fn check_targets(&self, targets: &[u32], classes: usize) -> Result<()> {
+        let bad = |&&t: &&u32| t != self.ignored as u32 && t as usize >= classes;
+        match targets.iter().find(bad) {
+            Some(t) => {
+                let message = format!("target {} is not below the {classes} classes", *t as i32);
+                Err(Error::op("cross_entropy", message))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Op for CrossEntropy {
+    fn name(&self) -> &'static str {
+        "cross_entropy"
+    }
+
+    fn inputs(&self) -> &'static [&'static str] {
+        &["x", "targets"]
+    }
+
+    fn outputs(&self) -> &'static [&'static str] {
+        &["loss"]
+    }
+
+    fn infer(&self, inputs: &[Option<SymMeta>]) -> Result<Vec<SymMeta>> {
+        let fail = |message: String| Err(Error::op("cross_entropy", message));
+        let [Some(x), Some(targets)] = inputs else {
+            return fail("expected operands x, targets".to_owned());
+        };
+        rows::columns("cross_entropy", "x", x)?;
+        if targets.dtype != DType::U32 || targets.dims != x.lead() {
+            return fail(format!("targets {targets} must be u32, one per row of x {x}"));
+        }
+        if !(0.0..=1.0).contains(&self.smoothing) {
+            return fail(format!("label smoothing {} must be from 0 to 1", self.smoothing));
+        }
+        Ok(vec![SymMeta::f32(x.lead().iter().copied())])
+    }
+
+    fn reference(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {
+        let (x, targets) = (args.need(X)?, args.need(TARGETS)?);
+        let cols = x.shape().last();
+        self.check_targets(targets.as_u32()?, cols)?;
+        let smoothing = f64::from(self.smoothing);
+        let loss = |(row, &target): (&[f32], &u32)| {
+            if target == self.ignored as u32 {
+                return 0.0;
+            }
+            let largest = f64::from(row.iter().copied().fold(f32::MIN, f32::max));
+            let sum: f64 = row.iter().map(|&v| (f64::from(v) - largest).exp()).sum();
+            let taken = f64::from(row[target as usize]) - largest;
+            let mean = if smoothing > 0.0 {
+                row.iter().map(|&v| f64::from(v) - largest).sum::<f64>() / cols as f64
+            } else {
+                0.0
+            };
+            (sum.ln() - (1.0 - smoothing) * taken - smoothing * mean) as f32
+        };
+        let rows = x.as_f32()?.chunks_exact(cols).zip(targets.as_u32()?);
+        Ok(vec![Tensor::f32(targets.shape(), rows.map(loss).collect())?])
+    }
+
+    fn kernels(&self) -> &'static [Kernel] {
+        &KERNELS
+    }
+
+    fn accepts(&self, kernel: &Kernel, call: &Call<'_>) -> bool {
+        rows::accepts(kernel, call)
+    }
+
+    fn spec(&self, kernel: &Kernel, call: &Call<'_>) -> Spec {
+        rows::scalar_spec(kernel, call).set("SMOOTHED", self.smoothing > 0.0)
+    }
+
+    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
+        let x = call.input(X).shape;
+        let (rows_per_group, grid) = rows::grid(call);
+        let params = Params {
+            rows: x.rows() as u32,
+            cols: x.last() as u32,
+            rows_per_group,
+            ignored: self.ignored as u32,
+            smoothing: self.smoothing,
+        };
+        Dispatch { params: ParamBytes::of(&params), grid }
+    }
+
+    fn cost(&self, call: &Call<'_>) -> Cost {
+        Cost::new(5.0 * call.input(X).shape.numel() as f64, call)
+    }
+}
+
+/// Registry entry.
+pub static ENTRY: Entry = Entry {
+    name: "cross_entropy",
+    aliases: &[],
+    summary: "loss = log(sum(exp(x))) - x[target] per row, with label smoothing",
+    kernels: &KERNELS,
+    cases,
+    build,
+};
+
+fn build(request: &mut Request) -> Result<Built> {
+    let x = request.need(&["x", "logits"])?;
+    let targets = request.need(&["targets", "labels"])?;
+    let op = CrossEntropy {
+        ignored: request.get("ignore_index")?.unwrap_or(-100),
+        smoothing: request.get("label_smoothing")?.unwrap_or(0.0),
+    };
+    op.check_targets(targets.as_u32()?, x.shape().last())?;
+    Ok((Arc::new(op), vec![Some(x), Some(targets)]))
+}
+
+fn cases() -> Vec<Case> {
+    let mut rng = Rng::new(12);
+    let mut cases = Vec::new();
+    // x[target] and the logarithm of the sum cancel where the target is nearly certain.
+    let tolerance = || Tolerance::f32(8e-6, 4e-6);
+    for (rows, cols) in rows::CASES {
+        let x = rng.tensor_with([rows, cols], |r| r.normal() * 4.0);
+        let skip = |i: usize| i % 4 == 3;
+        let pick = |i: usize, rng: &mut Rng| {
+            if skip(i) { -100i32 as u32 } else { rng.below(cols) as u32 }
+        };
+        let targets = (0..rows).map(|i| pick(i, &mut rng)).collect();
+        let targets = Tensor::u32([rows], targets).unwrap_or_else(|e| unreachable!("{e}"));
+        for smoothing in [0.0, 0.1] {
+            let op = CrossEntropy { ignored: -100, smoothing };
+            let inputs = vec![Some(x.clone()), Some(targets.clone())];
+            let label = format!("{rows}x{cols}, smoothing {smoothing}");
+            cases.push(Case::new(label, op, inputs, tolerance()));
+        }
+    }
+    cases
+}
