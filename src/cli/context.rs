@@ -210,7 +210,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
 
 /// How the program opens devices: compiled pipelines and verdicts are kept between runs in
 /// the user's cache folder.
-fn gpu_options() -> GpuOptions {
+pub(super) fn gpu_options() -> GpuOptions {
     GpuOptions { cache_dir: cache_dir(), ..GpuOptions::default() }
 }
 

@@ -4,23 +4,21 @@ use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
 use super::Context;
+use super::context::gpu_options;
 use crate::error::Result;
-use crate::gpu::{Adapter, Caps, Gpu, GpuOptions, NO_ADAPTER_HELP, adapters};
-use crate::ops::{Outcome, registry, verify_case};
+use crate::gpu::{Adapter, Caps, Gpu, NO_ADAPTER_HELP, adapters};
+use crate::ops::{certify, registry};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {}
-
-/// Cases per variant that decide whether it is listed as certified.
-const CASES: usize = 4;
 
 pub(crate) fn run(context: &Context, _args: Args) -> Result<()> {
     let found = adapters();
     let mut listed = Vec::new();
     for (index, adapter) in found.iter().enumerate() {
-        let gpu = adapter.open(GpuOptions::default());
+        let gpu = adapter.open(gpu_options());
         let details = gpu.as_ref().map_err(ToString::to_string).map(|gpu| {
-            let variants = if context.verbose { certify(gpu) } else { Vec::new() };
+            let variants = if context.verbose { verdicts(gpu) } else { Vec::new() };
             (gpu.caps().clone(), variants)
         });
         if context.json {
@@ -39,35 +37,13 @@ pub(crate) fn run(context: &Context, _args: Args) -> Result<()> {
 }
 
 /// (op, variant, verdict) of every variant on this device.
-fn certify(gpu: &Gpu) -> Vec<(&'static str, &'static str, String)> {
-    let mut out = Vec::new();
-    for entry in registry() {
-        let cases = (entry.cases)();
-        for kernel in entry.kernels {
-            let outcomes = cases.iter().map(|c| verify_case(gpu, c, kernel));
-            let mut ran = 0;
-            let mut verdict = "no case fits".to_owned();
-            for outcome in outcomes {
-                match outcome {
-                    Outcome::Passed { .. } => {
-                        ran += 1;
-                        verdict = "certified".to_owned();
-                    }
-                    Outcome::Failed(why) => {
-                        verdict = format!("off: {why}");
-                        break;
-                    }
-                    Outcome::NotRun(why) if ran == 0 => verdict = format!("off: {why}"),
-                    Outcome::NotRun(_) => {}
-                }
-                if ran == CASES {
-                    break;
-                }
-            }
-            out.push((entry.name, kernel.name, verdict));
-        }
-    }
-    out
+fn verdicts(gpu: &Gpu) -> Vec<(&'static str, &'static str, String)> {
+    let kernels = registry().iter().flat_map(|e| e.kernels.iter().map(|k| (e.name, k)));
+    let verdict = |kernel| match certify(gpu, kernel) {
+        Ok(()) => "certified".to_owned(),
+        Err(why) => format!("off: {why}"),
+    };
+    kernels.map(|(op, kernel)| (op, kernel.name, verdict(kernel))).collect()
 }
 
 type Details = std::result::Result<(Caps, Vec<(&'static str, &'static str, String)>), String>;

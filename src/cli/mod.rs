@@ -5,6 +5,13 @@
 
 mod context;
 mod devices;
+mod embed;
+mod graph;
+mod model;
+mod op;
+mod plan;
+mod run;
+mod tokenize;
 mod verify;
 
 use std::process::ExitCode;
@@ -30,8 +37,20 @@ struct Args {
 enum Command {
     /// Adapters, what each supports, and which kernel variants run on it
     Devices(devices::Args),
+    /// Run a model's forward pass from tensors to tensors
+    Run(run::Args),
+    /// Run one op from tensors to tensors
+    Op(op::Args),
+    /// Token ids and tokens of texts
+    Tokenize(tokenize::Args),
+    /// Sentence embeddings of texts or of a file's lines
+    Embed(embed::Args),
     /// Check kernels or a whole model against the CPU reference
     Verify(verify::Args),
+    /// Exact memory a model needs, and whether it fits the device
+    Plan(plan::Args),
+    /// The command graph of a model, by layer
+    Graph(graph::Args),
 }
 
 /// Parses the process's arguments, runs the command, and gives the exit code.
@@ -46,7 +65,13 @@ pub fn run() -> ExitCode {
     };
     let outcome = Context::new(args.global).and_then(|context| match args.command {
         Command::Devices(args) => devices::run(&context, args),
+        Command::Run(args) => run::run(&context, args),
+        Command::Op(args) => op::run(&context, args),
+        Command::Tokenize(args) => tokenize::run(&context, args),
+        Command::Embed(args) => embed::run(&context, args),
         Command::Verify(args) => verify::run(&context, args),
+        Command::Plan(args) => plan::run(&context, args),
+        Command::Graph(args) => graph::run(&context, args),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,13 +1,18 @@
-//! `verify ops`: every kernel variant against its reference on this device.
+//! `verify`: kernels, or a whole model node by node, against the CPU reference.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use comfy_table::{Table, presets};
 use serde_json::json;
 
+use super::model::{ModelArg, by_name, random_inputs, read_inputs};
 use super::{Context, failed};
 use crate::error::Result;
 use crate::gpu::Choice;
+use crate::graph::fuse;
+use crate::models::verify;
 use crate::ops::{Outcome, Verdict, registry, verify_ops};
 
 #[derive(clap::Args)]
@@ -20,11 +25,67 @@ pub(crate) struct Args {
 enum What {
     /// Every kernel variant against its f64 reference on this device
     Ops,
+    /// One model's graph on the GPU and on the CPU, node by node
+    Model(ModelArgs),
+}
+
+#[derive(clap::Args)]
+struct ModelArgs {
+    #[command(flatten)]
+    model: ModelArg,
+    /// Inputs as for `run`; random ids with padding if not given
+    #[arg(long)]
+    input: Option<PathBuf>,
 }
 
 pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     match args.what {
         What::Ops => ops(context),
+        What::Model(args) => model(context, args),
+    }
+}
+
+fn model(context: &Context, args: ModelArgs) -> Result<()> {
+    let model = args.model.open(context, false)?;
+    let inputs = match &args.input {
+        Some(path) => read_inputs(&model.info, path)?,
+        None => random_inputs(&model.info, 2, model.info.max_tokens.min(24), true)?,
+    };
+    let gpu = context.gpu()?;
+    let graph = Arc::new(fuse(model.graph, &[])?);
+    let checks = verify(&graph, &gpu, &by_name(&inputs), &mut context.load_progress())?;
+    let mut layers: Vec<(&str, f64)> = Vec::new();
+    for check in &checks {
+        let relative = check.max_abs / check.scale.max(f64::MIN_POSITIVE);
+        match layers.last_mut() {
+            Some((layer, worst)) if *layer == check.layer => *worst = worst.max(relative),
+            _ => layers.push((&check.layer, relative)),
+        }
+    }
+    let device = &gpu.caps().name;
+    let first = checks.iter().find(|c| !c.passed());
+    if context.json {
+        let row = |(layer, worst): &(&str, f64)| json!({"layer": layer, "max_rel": worst});
+        let rows: Vec<_> = layers.iter().map(row).collect();
+        let diverged = first.map(|c| json!({"layer": c.layer, "op": c.op, "max_abs": c.max_abs}));
+        let passed = first.is_none();
+        let answer = json!({"device": device, "nodes": checks.len(), "passed": passed,
+            "first_divergence": diverged, "layers": rows});
+        context.line(&answer.to_string())?;
+    } else {
+        for (layer, worst) in &layers {
+            context.line(&format!("{layer:32} max difference {worst:.1e} of the scale"))?;
+        }
+        let same = checks.iter().take_while(|c| c.passed()).count();
+        let all = checks.len();
+        context.line(&format!("{device}: {same} of {all} nodes agree with the CPU reference"))?;
+    }
+    match first {
+        None => Ok(()),
+        Some(c) => failed(format!(
+            "{} {} is the first node that diverges: max difference {:.1e} at scale {:.1e}",
+            c.layer, c.op, c.max_abs, c.scale
+        )),
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::pipeline::{Pipeline, PipelineKey};
 use super::trusted;
+use super::verdicts::Verdicts;
 use crate::error::{Error, Result};
 
 /// What to install when no adapter exists.
@@ -144,6 +145,7 @@ pub(super) struct Inner {
     pub pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
     pub driver_cache: Option<(wgpu::PipelineCache, PathBuf)>,
     pub allocated: Arc<AtomicU64>,
+    verdicts: Verdicts,
     lost: Arc<OnceLock<String>>,
 }
 
@@ -235,6 +237,7 @@ impl Gpu {
             options.cache_dir.as_deref().filter(|_| caps.pipeline_cache).and_then(|dir| {
                 super::pipeline::open_driver_cache(&device, &adapter.get_info(), dir)
             });
+        let verdicts = Verdicts::open(options.cache_dir.as_deref(), &caps);
         Ok(Self {
             inner: Arc::new(Inner {
                 device,
@@ -245,6 +248,7 @@ impl Gpu {
                 pipelines: Mutex::default(),
                 driver_cache,
                 allocated: Arc::default(),
+                verdicts,
                 lost,
             }),
         })
@@ -273,6 +277,11 @@ impl Gpu {
     /// Bytes of device memory held through this handle.
     pub fn allocated(&self) -> u64 {
         self.inner.allocated.load(Ordering::Relaxed)
+    }
+
+    /// What earlier runs found out about kernels here.
+    pub fn verdicts(&self) -> &Verdicts {
+        &self.inner.verdicts
     }
 
     /// What was done since the device was opened.

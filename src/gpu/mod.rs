@@ -12,6 +12,7 @@ mod pipeline;
 mod shader;
 mod timing;
 mod trusted;
+mod verdicts;
 
 pub use adapter::{Adapter, Choice, Selector, adapters, select};
 pub use buffer::{Buffer, Readback, Upload};
@@ -22,6 +23,7 @@ pub use shader::{
     Binding, ConstValue, Field, MAX_PARAMS, ParamBytes, Shader, ShaderSource, Spec, assemble, load,
 };
 pub use timing::{Clock, Timestamps};
+pub use verdicts::Verdicts;
 
 /// The most workgroups a dispatch may have in one dimension, on any device.
 pub const MAX_GROUPS: u32 = 65_535;

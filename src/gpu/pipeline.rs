@@ -195,7 +195,7 @@ pub(super) fn open_driver_cache(
     Some((trusted::pipeline_cache(device, data), path))
 }
 
-fn checksum(data: &[u8]) -> u64 {
+pub(super) fn checksum(data: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     data.hash(&mut hasher);
     hasher.finish()

@@ -50,6 +50,9 @@ macro_rules! shared {
 
 const SHARED: &[ShaderSource] = shared![
     "activation",
+    "attention_common",
+    "attention_io_scalar",
+    "attention_io_vec4",
     "elem_f32",
     "elem_vec4",
     "fold",

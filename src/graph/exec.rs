@@ -1,6 +1,6 @@
 //! A planned graph on a device: made once, replayed for every step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -12,7 +12,7 @@ use super::plan::{Place, Plan};
 use super::weight::{DeviceWeight, DeviceWeights, Progress};
 use crate::error::{Error, Result};
 use crate::gpu::{BindGroup, Buffer, Clock, Commands, Gpu, Pass, Pipeline, Readback, Timestamps};
-use crate::ops::{Call, Dispatch, Kernel, Part, choose};
+use crate::ops::{Call, Dispatch, Kernel, Part, certify, choose};
 use crate::tensor::{Meta, Sizes, Tensor};
 
 /// Work put into one submission at most, in floating-point operations: a tenth of a second on
@@ -406,6 +406,7 @@ fn choose_kernels(
 ) -> Result<Vec<Vec<&'static Kernel>>> {
     let probes = probes(graph, capacity);
     let mut all = Vec::with_capacity(graph.nodes.len());
+    let mut verdicts = HashMap::new();
     for node in &graph.nodes {
         let forced = options.force.iter().find(|(op, _)| op == node.op.name());
         let forced = forced.map(|(_, kernel)| kernel.as_str());
@@ -414,7 +415,11 @@ fn choose_kernels(
             let (inputs, outputs) = metas(graph, node, sizes)?;
             let caps = gpu.caps();
             let call = Call { inputs: &inputs, outputs: &outputs, sizes, caps, part: None };
-            let kernel = choose(&*node.op, &call, forced).map_err(|e| e.in_layer(&node.layer))?;
+            let certified = |kernel: &'static Kernel| {
+                *verdicts.entry(kernel.name).or_insert_with(|| certify(gpu, kernel).is_ok())
+            };
+            let kernel = choose(&*node.op, &call, forced, certified);
+            let kernel = kernel.map_err(|e| e.in_layer(&node.layer))?;
             if !chosen.iter().any(|k| std::ptr::eq(*k, kernel)) {
                 chosen.push(kernel);
             }

@@ -9,8 +9,7 @@ use super::node::{Graph, Node, Source, Value, ValueInfo};
 use super::weight::Weight;
 use crate::error::Result;
 use crate::ops::{
-    Activation, Add, Attention, Elementwise, Gated, HeadLayout, LayerNorm, Layout, Matmul, Op,
-    RmsNorm,
+    Activate, Activation, Add, Attention, Gated, HeadLayout, LayerNorm, Layout, Matmul, Op, RmsNorm,
 };
 
 /// A rewrite.
@@ -33,14 +32,8 @@ pub enum Fusion {
 
 impl Fusion {
     /// Every rewrite, in the order they run.
-    pub const ALL: [Self; 6] = [
-        Self::Bias,
-        Self::Activation,
-        Self::Qkv,
-        Self::GateUp,
-        Self::Residual,
-        Self::ResidualNorm,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Bias, Self::Activation, Self::Qkv, Self::GateUp, Self::Residual, Self::ResidualNorm];
 
     /// Name for messages and options.
     pub fn name(self) -> &'static str {
@@ -154,11 +147,10 @@ fn bias(graph: &mut Rewrite, at: usize) -> Option<()> {
 }
 
 fn activation(graph: &mut Rewrite, at: usize) -> Option<()> {
-    let activation = graph.op::<Elementwise>(at)?.activation;
+    let activation = graph.op::<Activate>(at)?.activation;
     let from = graph.sole::<Matmul>(graph.operand(at, 0)?)?;
     let op = graph.op::<Matmul>(from)?.clone();
-    let free =
-        op.activation == Activation::None && graph.operand(from, MATMUL_RESIDUAL).is_none();
+    let free = op.activation == Activation::None && graph.operand(from, MATMUL_RESIDUAL).is_none();
     free.then(|| graph.absorb(from, at, Matmul { activation, ..op }, None))
 }
 
@@ -280,9 +272,8 @@ fn qkv(graph: &mut Rewrite, at: usize) -> Result<bool> {
     if op.layout != HeadLayout::Tokens || (op.q_column, op.k_column, op.v_column) != (0, 0, 0) {
         return Ok(false);
     }
-    let projections: Option<Vec<_>> = (0..3)
-        .map(|i| graph.operand(at, i).and_then(|value| graph.projection(value)))
-        .collect();
+    let projections: Option<Vec<_>> =
+        (0..3).map(|i| graph.operand(at, i).and_then(|value| graph.projection(value))).collect();
     let Some(mut parts) = projections else { return Ok(false) };
     // In cross-attention the queries come from another value: only k and v are stacked.
     let cross = parts[0].x != parts[1].x;
@@ -306,9 +297,8 @@ fn gate_up(graph: &mut Rewrite, at: usize) -> Result<bool> {
     if graph.op::<Gated>(at).is_none() {
         return Ok(false);
     }
-    let projections: Option<Vec<_>> = (0..2)
-        .map(|i| graph.operand(at, i).and_then(|value| graph.projection(value)))
-        .collect();
+    let projections: Option<Vec<_>> =
+        (0..2).map(|i| graph.operand(at, i).and_then(|value| graph.projection(value))).collect();
     let Some(parts) = projections else { return Ok(false) };
     let Some((value, _)) = graph.stack(&parts)? else { return Ok(false) };
     if let Some(node) = &mut graph.nodes[at] {

@@ -9,6 +9,7 @@
 mod cpu;
 mod embed;
 mod exec;
+mod fuse;
 mod node;
 mod plan;
 mod show;
@@ -17,6 +18,7 @@ mod weight;
 pub use cpu::{HostWeights, run_cpu, trace_cpu};
 pub use embed::Recorded;
 pub use exec::{NodeTime, Session, SessionOptions};
+pub use fuse::{Fusion, fuse};
 pub use node::{Graph, Node, Value};
 pub use plan::{Plan, SplitWeight};
 pub use show::{to_dot, to_json, to_svg};

@@ -174,7 +174,6 @@ fn fast_erf(x: f32) -> f32 {
     x * horner(&P) / horner(&Q)
 }
 
-
 /// An activation as an op of its own; operand `x`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Activate {

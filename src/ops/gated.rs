@@ -68,7 +68,7 @@ impl Op for Gated {
     fn reference(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {
         let gate = args.need(GATE)?;
         let gated =
-            |g: &f32, u: &f32| (self.activation.apply_f64(f64::from(*g)) * f64::from(*u)) as f32;
+            |g: &f32, u: &f32| (self.activation.reference(f64::from(*g)) * f64::from(*u)) as f32;
         if let Some(up) = args.get(UP) {
             let y = gate.as_f32()?.iter().zip(up.as_f32()?).map(|(g, u)| gated(g, u)).collect();
             return Ok(vec![Tensor::f32(gate.shape(), y)?]);

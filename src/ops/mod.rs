@@ -5,24 +5,12 @@
 //! plain loops and shares no code with the kernels. [`registry`] lists the ops; tests,
 //! `verify ops` and benches walk it, so a new op needs its file, its shader and one line here.
 
-// API agreed with the model code for the two big ops (delete this comment once they exist):
-//   #[derive(Clone, Debug, PartialEq)]
-//   pub struct Matmul { pub layout: Layout, pub activation: Activation }   // Layout::{Nn, Nt, Tn, Tt}
-//       operands x [.., m, k] f32, weight [n, k] (Nt) | [k, n] (Nn) f32|f16|bf16, bias? [n], residual? [.., m, n] -> y [.., m, n]
-//       (weight may also be batched [b, n, k]); splittable() = weight (Nt only). `Matmul::linear()` = Nt, no activation.
-//       fuse rewrites an existing Matmul by setting `activation` and filling operands bias / residual.
-//   #[derive(Clone, Debug, PartialEq)]
-//   pub struct Attention { pub n_heads, pub n_kv_heads, pub head_dim: usize, pub layout: HeadLayout,
-//       pub q_column, pub k_column, pub v_column: usize,  // first column of q/k/v inside a token's row (packed qkv/kv)
-//       pub scale: f32, pub causal: bool, pub q_offset: Dim, pub window: Option<usize>, pub softcap: Option<f32>,
-//       pub max_distance: usize /* T5 bucket LUT half width; 0 = bias is additive */ }
-//       HeadLayout::Tokens = [B, T, columns] (head h at columns q_column + h*head_dim ..; out [B, T, n_heads*head_dim]);
-//       HeadLayout::Heads  = [B, H, T, D] (goldens; columns unused).
-//       operands q, k, v (may be the same value), key_mask? u32 [B, S], bias? (f32 [1|B, 1|H, T, S], or table [n_buckets, H] with bucket), bucket? u32 [2*max_distance+1] -> out
 mod activation;
 mod add;
 mod argmax;
+mod attention;
 mod case;
+mod certify;
 mod cross_entropy;
 mod eager;
 mod elementwise;
@@ -47,7 +35,9 @@ use std::sync::Arc;
 pub use activation::{Activate, Activation};
 pub use add::Add;
 pub use argmax::Argmax;
+pub use attention::{Attention, HeadLayout, relative_bucket, relative_buckets};
 pub use case::{Case, Comparison, Rng, Tolerance};
+pub use certify::certify;
 pub use cross_entropy::CrossEntropy;
 pub use eager::{Prepared, RunOptions, run, run_cpu};
 pub use embedding::Embedding;
@@ -302,6 +292,7 @@ pub fn registry() -> &'static [&'static Entry] {
         &add::ENTRY,
         &argmax::ENTRY,
         &cross_entropy::ENTRY,
+        &attention::ENTRY,
         &embedding::ENTRY,
         &gated::GEGLU,
         &gated::GEGLU_TANH,

@@ -10,13 +10,18 @@ pub fn candidates<'a>(op: &'a dyn Op, call: &'a Call<'a>) -> impl Iterator<Item 
         .filter(|kernel| kernel.needs.missing(call.caps).is_none() && op.accepts(kernel, call))
 }
 
-/// The preferred kernel, or the one named by `forced`, for a call.
+/// The preferred kernel that `certified` lets through, or the one named by `forced`, for a call.
 ///
-/// Errors when the forced kernel does not exist, needs what the device lacks, or does not take
+/// Errors when no kernel fits, or when the forced kernel does not exist, needs what the device lacks, or does not take
 /// the shapes.
-pub fn choose(op: &dyn Op, call: &Call<'_>, forced: Option<&str>) -> Result<&'static Kernel> {
+pub fn choose(
+    op: &dyn Op,
+    call: &Call<'_>,
+    forced: Option<&str>,
+    mut certified: impl FnMut(&'static Kernel) -> bool,
+) -> Result<&'static Kernel> {
     let Some(name) = forced else {
-        return candidates(op, call).next().ok_or_else(|| {
+        return candidates(op, call).find(|kernel| certified(kernel)).ok_or_else(|| {
             let message = format!("no kernel for {} takes these shapes", call.caps.name);
             Error::op(op.name(), message)
         });

@@ -1,0 +1,47 @@
+//! `graph`: the command graph, by layer.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use super::Context;
+use super::model::ModelArg;
+use crate::error::{Error, Result};
+use crate::graph::{Fusion, fuse, to_dot, to_json, to_svg};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArg,
+    /// Form
+    #[arg(short, value_enum, default_value = "dot")]
+    output: Form,
+    /// Where it goes instead of stdout
+    #[arg(long)]
+    file: Option<PathBuf>,
+    /// Show the graph as the model built it, without rewrites
+    #[arg(long)]
+    unfused: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Form {
+    Dot,
+    Json,
+    Svg,
+}
+
+pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
+    let model = args.model.open(context, false)?;
+    let off: &[Fusion] = if args.unfused { &Fusion::ALL } else { &[] };
+    let graph = fuse(model.graph, off)?;
+    let text = match args.output {
+        Form::Dot => to_dot(&graph),
+        Form::Json => format!("{}\n", to_json(&graph)),
+        Form::Svg => to_svg(&graph),
+    };
+    match &args.file {
+        Some(path) => std::fs::write(path, text).map_err(|e| Error::io(path, e)),
+        None => context.write(text.as_bytes()),
+    }
+}

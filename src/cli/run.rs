@@ -1,0 +1,42 @@
+//! `run`: one forward pass from tensors to tensors.
+
+use std::path::PathBuf;
+
+use super::Context;
+use super::model::{ModelArg, by_name, read_inputs};
+use crate::error::Result;
+use crate::models::{Device, Runner};
+use crate::weights::write;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArg,
+    /// Inputs: input_ids, attention_mask, token_type_ids; any integer dtype, [batch, tokens]
+    #[arg(long)]
+    input: PathBuf,
+    /// Where every output of the model class goes, in f32
+    #[arg(long)]
+    output: PathBuf,
+    /// Also write hidden_states.N
+    #[arg(long)]
+    hidden_states: bool,
+}
+
+pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
+    let model = args.model.open(context, args.hidden_states)?;
+    let inputs = read_inputs(&model.info, &args.input)?;
+    let runner = Runner::new(model.graph, Device::from(context.device()?))?;
+    let shape = inputs.get("input_ids").map(|t| t.shape().dims().to_vec()).unwrap_or_default();
+    if let [batch, tokens] = shape[..] {
+        let sizes = [("batch", batch), ("tokens", tokens)];
+        runner.reserve(&sizes, &mut context.load_progress())?;
+    }
+    let outputs = runner.run(&by_name(&inputs))?;
+    let named: Vec<_> = outputs.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
+    write(&args.output, &named)?;
+    for (name, tensor) in &named {
+        context.notice(&format!("{name} {} -> {}", tensor.meta(), args.output.display()));
+    }
+    Ok(())
+}

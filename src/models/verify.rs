@@ -1,0 +1,72 @@
+//! The same graph on a device and on the CPU, compared node by node.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::graph::{
+    DeviceWeights, Graph, HostWeights, Progress, Session, SessionOptions, trace_cpu,
+};
+use crate::tensor::{Sizes, Tensor};
+
+/// How far one node's first result is from the CPU's.
+#[derive(Clone, Debug)]
+pub struct NodeCheck {
+    /// The node's layer.
+    pub layer: String,
+    /// Its op.
+    pub op: &'static str,
+    /// Largest absolute difference; infinite if a NaN differs.
+    pub max_abs: f64,
+    /// Largest absolute value on the CPU.
+    pub scale: f64,
+}
+
+/// Largest difference allowed, relative to the scale of a node's result. f32 rounding grows
+/// with depth; goldens of two-layer models agree to 1e-6, deep ones to a few 1e-6.
+pub const TOLERANCE: f64 = 5e-5;
+
+impl NodeCheck {
+    /// Whether the node is within [`TOLERANCE`].
+    pub fn passed(&self) -> bool {
+        self.max_abs <= TOLERANCE * self.scale.max(1e-3)
+    }
+}
+
+/// Runs `graph` on both and compares every node, in order.
+pub fn verify(
+    graph: &Arc<Graph>,
+    gpu: &Gpu,
+    inputs: &[(&str, &Tensor)],
+    progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+) -> Result<Vec<NodeCheck>> {
+    let sizes = graph.bind_sizes(inputs, Sizes::default())?;
+    let options = SessionOptions { keep_all: true, ..SessionOptions::default() };
+    let weights = DeviceWeights::new(gpu);
+    let session = Session::new(Arc::clone(graph), &weights, sizes, &options, progress)?;
+    session.run(inputs)?;
+    let mut checks = Vec::new();
+    trace_cpu(graph, &HostWeights::default(), inputs, Sizes::default(), |node, results| {
+        let (Some(value), Some(want)) = (node.outputs.first(), results.first()) else {
+            return Err(Error::op(node.op.name(), "has no result"));
+        };
+        let got = session.value(*value, &sizes)?;
+        let (max_abs, scale) = difference(&got, want)?;
+        let layer = node.layer.clone();
+        checks.push(NodeCheck { layer, op: node.op.name(), max_abs, scale });
+        Ok(())
+    })?;
+    Ok(checks)
+}
+
+fn difference(got: &Tensor, want: &Tensor) -> Result<(f64, f64)> {
+    let (got, want) = (got.to_f32()?, want.to_f32()?);
+    let (mut max_abs, mut scale) = (0.0f64, 0.0f64);
+    for (g, w) in got.iter().zip(want.iter()) {
+        let d = (f64::from(*g) - f64::from(*w)).abs();
+        max_abs = max_abs.max(if d.is_nan() { f64::INFINITY } else { d });
+        scale = scale.max(f64::from(w.abs()));
+    }
+    Ok((max_abs, scale))
+}

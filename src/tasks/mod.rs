@@ -1,0 +1,5 @@
+//! Text in, answer out.
+
+mod embed;
+
+pub use embed::{EmbedOptions, Embedder, Embedding};
