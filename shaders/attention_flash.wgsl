@@ -13,6 +13,7 @@
 // buckets are clamped. Every element of workgroup memory is written before the barrier that its
 // readers wait at: tiles are filled whole, padding included.
 
+#import fold
 #import attention_common
 #import attention_io_vec4
 
@@ -51,13 +52,13 @@ fn load_values(base: u32, first: u32, thread: u32) {
 
 @compute @workgroup_size(8, BLOCK_Q / 4u)
 fn main(
-    @builtin(workgroup_id) wg: vec3<u32>,
-    @builtin(num_workgroups) num_workgroups: vec3<u32>,
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_id) local: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
     let blocks = (params.q_len + BLOCK_Q - 1u) / BLOCK_Q;
-    let group = wg.x + wg.y * num_workgroups.x;
+    let group = fold(workgroup, grid);
     if (group >= blocks * params.n_heads * params.batch) {
         return;
     }

@@ -17,6 +17,7 @@
 // (the key loop runs only if kv_len > 0), heads and batches come from a checked group index, buckets
 // are clamped, and no workgroup memory is used.
 
+#import fold
 #import attention_common
 #import attention_io_vec4
 
@@ -256,12 +257,12 @@ fn store_row(e: u32, r: u32) {
 
 @compute @workgroup_size(SUBGROUP)
 fn main(
-    @builtin(workgroup_id) wg: vec3<u32>,
-    @builtin(num_workgroups) num_workgroups: vec3<u32>,
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
     let blocks = (params.q_len + BLOCK_Q - 1u) / BLOCK_Q;
-    let group = wg.x + wg.y * num_workgroups.x;
+    let group = fold(workgroup, grid);
     if (group >= blocks * params.n_heads * params.batch) {
         return;
     }

@@ -48,8 +48,16 @@ macro_rules! shared {
     };
 }
 
-const SHARED: &[ShaderSource] =
-    shared!["fold", "reduce_workgroup", "reduce_subgroup", "sum_discard", "sum_store"];
+const SHARED: &[ShaderSource] = shared![
+    "attention_common",
+    "attention_io_scalar",
+    "attention_io_vec4",
+    "fold",
+    "reduce_workgroup",
+    "reduce_subgroup",
+    "sum_discard",
+    "sum_store",
+];
 
 /// What turns a kernel's file into one variant of it. Equal specs give equal pipelines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

@@ -11,14 +11,7 @@
 //       operands x [.., m, k] f32, weight [n, k] (Nt) | [k, n] (Nn) f32|f16|bf16, bias? [n], residual? [.., m, n] -> y [.., m, n]
 //       (weight may also be batched [b, n, k]); splittable() = weight (Nt only). `Matmul::linear()` = Nt, no activation.
 //       fuse rewrites an existing Matmul by setting `activation` and filling operands bias / residual.
-//   #[derive(Clone, Debug, PartialEq)]
-//   pub struct Attention { pub n_heads, pub n_kv_heads, pub head_dim: usize, pub layout: HeadLayout,
-//       pub q_column, pub k_column, pub v_column: usize,  // first column of q/k/v inside a token's row (packed qkv/kv)
-//       pub scale: f32, pub causal: bool, pub q_offset: Dim, pub window: Option<usize>, pub softcap: Option<f32>,
-//       pub max_distance: usize /* T5 bucket LUT half width; 0 = bias is additive */ }
-//       HeadLayout::Tokens = [B, T, columns] (head h at columns q_column + h*head_dim ..; out [B, T, n_heads*head_dim]);
-//       HeadLayout::Heads  = [B, H, T, D] (goldens; columns unused).
-//       operands q, k, v (may be the same value), key_mask? u32 [B, S], bias? (f32 [1|B, 1|H, T, S], or table [n_buckets, H] with bucket), bucket? u32 [2*max_distance+1] -> out
+mod attention;
 mod case;
 mod eager;
 mod layer_norm;
@@ -30,6 +23,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+pub use attention::{Attention, HeadLayout, relative_bucket, relative_buckets};
 pub use case::{Case, Comparison, Rng, Tolerance};
 pub use eager::{Prepared, RunOptions, run, run_cpu};
 pub use layer_norm::LayerNorm;
@@ -265,7 +259,7 @@ pub struct Entry {
 
 /// Every op.
 pub fn registry() -> &'static [&'static Entry] {
-    static REGISTRY: &[&Entry] = &[&layer_norm::ENTRY];
+    static REGISTRY: &[&Entry] = &[&attention::ENTRY, &layer_norm::ENTRY];
     REGISTRY
 }
 

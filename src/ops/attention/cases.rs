@@ -1,0 +1,213 @@
+//! What every attention kernel is tested with.
+
+use super::{Attention, HeadLayout, relative_buckets};
+use crate::ops::{Case, Rng, Tolerance};
+use crate::tensor::{Dim, Shape, Sizes, Sym, Tensor};
+
+/// [batch, query heads, key/value heads, queries, keys, head_dim].
+type Size = [usize; 6];
+
+fn op([_, n_heads, n_kv_heads, q_len, kv_len, head_dim]: Size) -> Attention {
+    Attention {
+        n_heads,
+        n_kv_heads,
+        head_dim,
+        layout: HeadLayout::Heads,
+        q_column: 0,
+        k_column: 0,
+        v_column: 0,
+        scale: 1.0 / (head_dim as f32).sqrt(),
+        causal: false,
+        q_offset: Dim::Const(kv_len.saturating_sub(q_len)),
+        window: None,
+        softcap: None,
+        max_distance: 0,
+    }
+}
+
+/// Weights sum to 1, so the result is of the size of v, and its error that of the exponents: a
+/// score's rounding (a few units in the last place of scores below 32) times v.
+fn tolerance() -> Tolerance {
+    Tolerance::f32(3e-5, 3e-5)
+}
+
+fn heads(rng: &mut Rng, [b, h, g, t, s, d]: Size) -> [Option<Tensor>; 3] {
+    let (q, kv) = ([b, h, t, d], [b, g, s, d]);
+    [Some(rng.tensor(q)), Some(rng.tensor(kv)), Some(rng.tensor(kv))]
+}
+
+fn u32s<const N: usize>(dims: [usize; N], value: impl Fn(usize) -> u32) -> Option<Tensor> {
+    let shape = Shape::from(dims);
+    Tensor::u32(shape, (0..shape.numel()).map(value).collect()).ok()
+}
+
+/// Holes, left padding, right padding, and an entry without any real key, by turns.
+fn key_mask(batch: usize, kv_len: usize) -> Option<Tensor> {
+    u32s([batch, kv_len], |i| {
+        let (b, j) = (i / kv_len, i % kv_len);
+        u32::from(match b % 4 {
+            0 => j % 5 != 3,
+            1 => j >= kv_len / 2,
+            2 => j < kv_len * 2 / 3,
+            _ => false,
+        })
+    })
+}
+
+fn case(
+    label: &str,
+    size: Size,
+    op: Attention,
+    qkv: [Option<Tensor>; 3],
+    rest: [Option<Tensor>; 3],
+) -> Case {
+    let [b, h, g, t, s, d] = size;
+    let label = format!("{label}: batch {b}, heads {h}/{g}, {t} x {s} tokens, head_dim {d}");
+    Case::new(label, op, qkv.into_iter().chain(rest).collect(), tolerance())
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut rng = Rng::new(5);
+    let mut cases = Vec::new();
+    sizes(&mut rng, &mut cases);
+    features(&mut rng, &mut cases);
+    layouts(&mut rng, &mut cases);
+    extremes(&mut rng, &mut cases);
+    cases
+}
+
+/// Lengths around every block size, head sizes with and without whole vectors.
+fn sizes(rng: &mut Rng, cases: &mut Vec<Case>) {
+    let none = || [None, None, None];
+    for size in [
+        [1, 1, 1, 1, 1, 16],
+        [1, 2, 2, 31, 7, 16],
+        [2, 2, 1, 32, 8, 16],
+        [1, 2, 2, 33, 9, 16],
+        [1, 1, 1, 63, 15, 16],
+        [1, 1, 1, 64, 16, 16],
+        [1, 2, 1, 65, 33, 16],
+        [1, 1, 1, 97, 131, 16],
+        [3, 6, 1, 5, 21, 8],
+        [1, 2, 1, 9, 17, 20],
+        [2, 4, 2, 19, 19, 33],
+        [1, 1, 1, 5, 5, 1],
+        [1, 2, 2, 17, 40, 64],
+        [1, 2, 1, 5, 11, 80],
+        [1, 1, 1, 9, 12, 128],
+        [1, 2, 1, 7, 9, 256],
+    ] {
+        let qkv = heads(rng, size);
+        cases.push(case("plain", size, op(size), qkv.clone(), none()));
+        let causal = Attention { causal: true, ..op(size) };
+        cases.push(case("causal", size, causal, qkv, none()));
+    }
+}
+
+/// Every feature alone and the combinations that models use.
+fn features(rng: &mut Rng, cases: &mut Vec<Case>) {
+    for size in [[4, 2, 2, 37, 37, 16], [4, 4, 2, 7, 70, 20]] {
+        let [b, h, _, t, s, _] = size;
+        let qkv = heads(rng, size);
+        let plain = op(size);
+        let causal = Attention { causal: true, ..plain.clone() };
+        let mask = || key_mask(b, s);
+        let mut push = |label: &str, op, rest| cases.push(case(label, size, op, qkv.clone(), rest));
+        push("key mask", plain.clone(), [mask(), None, None]);
+        push("causal, key mask", causal.clone(), [mask(), None, None]);
+        let early = Attention { q_offset: Dim::Const(0), ..causal.clone() };
+        push("causal from position 0", early, [None, None, None]);
+        for window in [1, 5, 40] {
+            let windowed = Attention { window: Some(window), ..plain.clone() };
+            push(&format!("window {window}"), windowed, [None, None, None]);
+        }
+        let windowed = Attention { window: Some(6), ..causal.clone() };
+        push("window 6, key mask", windowed, [mask(), None, None]);
+        let capped = Attention { softcap: Some(1.5), scale: 0.7, ..causal.clone() };
+        push("softcap, causal", capped.clone(), [None, None, None]);
+        for dims in [[1, 1, 1, s], [1, h, t, s], [b, 1, t, s], [b, h, t, s]] {
+            let bias = Some(rng.tensor(dims));
+            push(&format!("bias {dims:?}"), plain.clone(), [None, bias, None]);
+        }
+        let bias = Some(rng.tensor([1, h, t, s]));
+        push("softcap, causal, bias, key mask", capped, [mask(), bias, None]);
+        for (bidirectional, reach) in [(true, 20), (false, 9)] {
+            let buckets = relative_buckets(bidirectional, 8, reach);
+            let bucket = u32s([buckets.len()], |i| buckets[i]);
+            let unscaled =
+                Attention { max_distance: reach, scale: 0.4, causal: !bidirectional, ..op(size) };
+            let table = Some(rng.tensor([8, h]));
+            push("table bias", unscaled.clone(), [None, table.clone(), bucket.clone()]);
+            push("table bias, key mask", unscaled, [mask(), table, bucket]);
+        }
+    }
+}
+
+/// Rows of packed projections, aligned and not, and a position given by a symbol.
+fn layouts(rng: &mut Rng, cases: &mut Vec<Case>) {
+    for (size, gap) in [([2, 3, 3, 34, 34, 16], 0), ([2, 4, 2, 19, 19, 8], 3), ([1, 2, 1, 9, 9, 5], 1)]
+    {
+        let [b, h, g, t, _, d] = size;
+        let columns = gap + (h + 2 * g) * d;
+        let packed = Some(rng.tensor([b, t, columns]));
+        let tokens = Attention {
+            layout: HeadLayout::Tokens,
+            q_column: gap,
+            k_column: gap + h * d,
+            v_column: gap + (h + g) * d,
+            causal: true,
+            ..op(size)
+        };
+        let qkv = [packed.clone(), packed.clone(), packed];
+        cases.push(case("packed rows", size, tokens, qkv, [key_mask(b, t), None, None]));
+    }
+    let size = [1, 2, 2, 3, 50, 16];
+    let sym = Sym(0);
+    let decode = Attention { causal: true, q_offset: sym.into(), ..op(size) };
+    let mut with_symbol =
+        case("position from a symbol", size, decode, heads(rng, size), [None, None, None]);
+    with_symbol.sizes = Sizes::default().with(sym, 23);
+    cases.push(with_symbol);
+}
+
+/// Scores in the hundreds, growing from block to block, tiny and equal.
+fn extremes(rng: &mut Rng, cases: &mut Vec<Case>) {
+    let size = [1, 2, 1, 35, 75, 16];
+    let [b, h, g, t, s, d] = size;
+    let large = |rng: &mut Rng| {
+        let q = rng.tensor_with([b, h, t, d], |r| r.normal() * 100.0);
+        [Some(q), Some(rng.tensor([b, g, s, d])), Some(rng.tensor([b, g, s, d]))]
+    };
+    // A score of several hundred is rounded by 3e-5, and so is the logarithm of its weight.
+    let loose = || Tolerance { nmse: 1e-8, ..Tolerance::f32(2e-3, 2e-3) };
+    let none = || [None, None, None];
+    let mut big = case("scores in the hundreds", size, op(size), large(rng), none());
+    big.tolerance = loose();
+    cases.push(big);
+    let masked = Attention { causal: true, ..op(size) };
+    let rest = [key_mask(b, s), None, None];
+    let mut big = case("scores in the hundreds, masked", size, masked, large(rng), rest);
+    big.tolerance = loose();
+    cases.push(big);
+    let capped = Attention { softcap: Some(30.0), ..op(size) };
+    cases.push(case("softcap of large scores", size, capped, large(rng), none()));
+    // Every later key scores higher, so each block rescales all earlier sums.
+    let mut rising = 0;
+    let k = rng.tensor_with([b, g, s, d], |r| {
+        rising += 1;
+        (rising / 16) as f32 * 0.1 + 0.01 * r.normal()
+    });
+    let q = rng.tensor_with([b, h, t, d], |r| 1.0 + 0.1 * r.normal());
+    let v = rng.tensor([b, g, s, d]);
+    let qkv = [Some(q), Some(k), Some(v.clone())];
+    cases.push(case("rising scores", size, op(size), qkv, none()));
+    let zeros = rng.tensor_with([b, h, t, d], |_| 0.0);
+    let k = rng.tensor_with([b, g, s, d], |r| r.normal() * 1e4);
+    let qkv = [Some(zeros), Some(k), Some(v)];
+    cases.push(case("equal scores", size, op(size), qkv, none()));
+    // Nothing to see: position 0 is before the only real key.
+    let size = [1, 1, 1, 4, 4, 8];
+    let causal = Attention { causal: true, ..op(size) };
+    let mask = u32s([1, 4], |j| u32::from(j == 3));
+    cases.push(case("rows without keys", size, causal, heads(rng, size), [mask, None, None]));
+}

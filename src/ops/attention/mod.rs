@@ -1,0 +1,401 @@
+//! `out[b, i, h] = sum_j softmax_j(f(scale * q[b, i, h] . k[b, j, g])) v[b, j, g]`, with
+//! `g = h / (n_heads / n_kv_heads)` and `f(s) = softcap * tanh(s / softcap) + bias[b, h, i, j]`,
+//! over the keys `j` that query `i` sees; a query that sees none gets 0.
+//!
+//! One fused family, memory linear in tokens. Letters: B batch, T queries, S keys, H query heads,
+//! G key/value heads, D elements per head. Operands `q k v key_mask? bias? bucket?`, result `out`.
+//!
+//! Sources: Vaswani et al. 2017, "Attention Is All You Need"; Milakov and Gimelshein 2018,
+//! "Online normalizer calculation for softmax"; Dao et al. 2022, "FlashAttention"; softcap from
+//! Gemma 2, table bias from T5 (Raffel et al. 2020).
+
+mod bucket;
+mod cases;
+mod problem;
+mod reference;
+mod request;
+
+use std::ops::Range;
+
+pub use bucket::{relative_bucket, relative_buckets};
+use problem::{Extent, View, bias_strides};
+
+use super::{Args, Call, Cost, Dispatch, Entry, Kernel, Needs, Op};
+use crate::error::{Error, Result};
+use crate::gpu::{ParamBytes, Spec, fold};
+use crate::tensor::{DType, Dim, Shape, SymMeta, Tensor};
+
+const Q: usize = 0;
+const K: usize = 1;
+const V: usize = 2;
+const KEY_MASK: usize = 3;
+const BIAS: usize = 4;
+const BUCKET: usize = 5;
+
+/// The largest head the kernels take.
+const MAX_HEAD_DIM: usize = 256;
+
+/// How operands lay out tokens and heads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadLayout {
+    /// `[B, T, columns]`, head h at columns `column + h * D ..`; the result is `[B, T, H * D]`.
+    Tokens,
+    /// `[B, H, T, D]`, also the result.
+    Heads,
+}
+
+/// Scaled dot-product attention; operands `q k v key_mask? bias? bucket?`.
+///
+/// `key_mask` is u32 `[B, S]`, 1 for a real key. `bias` is f32 `[1|B, 1|H, 1|T, S]`; with `bucket`
+/// (u32 `[2 * max_distance + 1]`, see [`relative_buckets`]) it is T5's table `[n_buckets, H]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attention {
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key and value heads; divides `n_heads`.
+    pub n_kv_heads: usize,
+    /// Elements per head, 1 to 256.
+    pub head_dim: usize,
+    /// Layout of q, k, v and of the result.
+    pub layout: HeadLayout,
+    /// First column of q in a token's row, for packed projections.
+    pub q_column: usize,
+    /// First column of k.
+    pub k_column: usize,
+    /// First column of v.
+    pub v_column: usize,
+    /// Factor of the dot products, usually `1 / sqrt(head_dim)`.
+    pub scale: f32,
+    /// Whether a query at position p only sees keys 0..=p.
+    pub causal: bool,
+    /// Position of query 0 among the keys.
+    pub q_offset: Dim,
+    /// A query at position p only sees the `window` keys up to and including p.
+    pub window: Option<usize>,
+    /// Scores are bent into (-softcap, softcap) before masks and bias.
+    pub softcap: Option<f32>,
+    /// Distances that `bucket` covers on each side; 0 when the bias is a tensor.
+    pub max_distance: usize,
+}
+
+crate::params! {
+    /// Twin of `Params` in `shaders/shared/attention_common.wgsl`.
+    struct Params {
+        batch: u32, n_heads: u32, n_kv_heads: u32, q_len: u32, kv_len: u32, q_offset: i32,
+        window: u32, scale: f32, softcap: f32, max_distance: u32, n_buckets: u32,
+        key_mask_batch: u32,
+        q_start: u32, q_batch: u32, q_token: u32, q_head: u32,
+        k_start: u32, k_batch: u32, k_token: u32, k_head: u32,
+        v_start: u32, v_batch: u32, v_token: u32, v_head: u32,
+        out_start: u32, out_batch: u32, out_token: u32, out_head: u32,
+        bias_batch: u32, bias_head: u32, bias_query: u32,
+    }
+}
+
+const SUBGROUP: &str = "attention_subgroup";
+
+static KERNELS: [Kernel; 2] = [
+    // Subgroups this small are the vector units of a CPU, which the kernel is made for.
+    Kernel {
+        name: SUBGROUP,
+        source: crate::shader!("attention_subgroup"),
+        params: Params::FIELDS,
+        trusted: true,
+        needs: Needs { subgroup: Some((4, 8)), invocations: 8, ..Needs::NOTHING },
+    },
+    Kernel {
+        name: "attention_flash",
+        source: crate::shader!("attention_flash"),
+        params: Params::FIELDS,
+        trusted: true,
+        needs: Needs { invocations: 2 * FLASH_BLOCK_Q, ..Needs::NOTHING },
+    },
+];
+
+/// Queries per workgroup of the tiled kernel.
+const FLASH_BLOCK_Q: u32 = 64;
+
+/// Keys per tile of the tiled kernel: as many as the device's workgroup memory holds.
+fn flash_block_k(head_dim: usize, workgroup_memory: u32) -> u32 {
+    let pitch = head_dim.div_ceil(4) as u32 | 1;
+    let bytes = |keys: u32| 16 * (keys * pitch + keys * FLASH_BLOCK_Q / 4 + 2 * FLASH_BLOCK_Q);
+    [32, 16].into_iter().find(|&keys| bytes(keys) <= workgroup_memory).unwrap_or(8)
+}
+
+/// Queries per lane of the subgroup kernel: fewer for large heads, whose code is unrolled.
+fn rows_per_lane(head_dim: usize) -> u32 {
+    match head_dim {
+        ..=64 => 4,
+        65..=128 => 2,
+        _ => 1,
+    }
+}
+
+impl Attention {
+    /// Queries per workgroup.
+    fn block_q(&self, kernel: &Kernel, call: &Call<'_>) -> u32 {
+        if kernel.name == SUBGROUP {
+            call.caps.subgroup.unwrap_or(8) * rows_per_lane(self.head_dim)
+        } else {
+            FLASH_BLOCK_Q
+        }
+    }
+
+    /// Keys that a query at this position can see.
+    fn visible(&self, position: usize, kv_len: usize) -> Range<usize> {
+        let ordered = self.causal || self.window.is_some();
+        let end = if ordered { kv_len.min(position + 1) } else { kv_len };
+        let start = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
+        start.min(end)..end
+    }
+
+    fn output_shape(&self, q: Shape, extent: Extent) -> Shape {
+        match self.layout {
+            HeadLayout::Tokens => {
+                Shape::from([extent.batch, extent.q_len, self.n_heads * self.head_dim])
+            }
+            HeadLayout::Heads => q,
+        }
+    }
+
+    /// Views of q, k, v and out.
+    fn views(&self, call: &Call<'_>) -> [View; 4] {
+        let view = |shape, column| View::new(shape, self.layout, column, self.head_dim);
+        [
+            view(call.input(Q).shape, self.q_column),
+            view(call.input(K).shape, self.k_column),
+            view(call.input(V).shape, self.v_column),
+            view(call.output(0).shape, 0),
+        ]
+    }
+
+    fn check_attributes(&self) -> Result<(), String> {
+        let Self { n_heads, n_kv_heads, head_dim, .. } = *self;
+        if n_heads == 0 || n_kv_heads == 0 || !n_heads.is_multiple_of(n_kv_heads) {
+            return Err(format!(
+                "{n_heads} query heads cannot share {n_kv_heads} key/value heads evenly"
+            ));
+        }
+        if !(1..=MAX_HEAD_DIM).contains(&head_dim) {
+            return Err(format!("head_dim {head_dim} must be 1 to {MAX_HEAD_DIM}"));
+        }
+        if !self.scale.is_finite() {
+            return Err(format!("scale {} must be finite", self.scale));
+        }
+        if let Some(cap) = self.softcap.filter(|cap| !(cap.is_finite() && *cap > 0.0)) {
+            return Err(format!("softcap {cap} must be finite and positive"));
+        }
+        match self.window {
+            Some(0) => Err("window 0 hides every key; leave it out for none".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks one of q, k, v and gives its batch and token dimensions.
+    fn check_heads(
+        &self,
+        name: &str,
+        x: &SymMeta,
+        heads: usize,
+        column: usize,
+    ) -> Result<(Dim, Dim), String> {
+        let width = heads * self.head_dim;
+        match (self.layout, x.dims.as_slice()) {
+            _ if x.dtype != DType::F32 => Err(format!("{name} {x} must be f32")),
+            (HeadLayout::Tokens, &[b, t, Dim::Const(columns)]) if column + width <= columns => {
+                Ok((b, t))
+            }
+            (HeadLayout::Tokens, _) => Err(format!(
+                "{name} {x} must be [batch, tokens, columns] with columns {column}..{} for \
+                 {heads} heads of {}",
+                column + width,
+                self.head_dim
+            )),
+            (HeadLayout::Heads, &[b, h, t, d])
+                if h == Dim::Const(heads) && d == Dim::Const(self.head_dim) =>
+            {
+                Ok((b, t))
+            }
+            (HeadLayout::Heads, _) => {
+                Err(format!("{name} {x} must be [batch, {heads}, tokens, {}]", self.head_dim))
+            }
+        }
+    }
+
+    fn check_bias(
+        &self,
+        bias: Option<&SymMeta>,
+        bucket: Option<&SymMeta>,
+        [b, t, s]: [Dim; 3],
+    ) -> Result<(), String> {
+        let h = Dim::Const(self.n_heads);
+        if let Some(bucket) = bucket {
+            let entries = 2 * self.max_distance + 1;
+            if *bucket != SymMeta::u32([entries]) {
+                return Err(format!(
+                    "bucket {bucket} must be u32[{entries}] for max_distance {}",
+                    self.max_distance
+                ));
+            }
+            return match bias {
+                Some(table) if table.dtype == DType::F32 => match table.dims.as_slice() {
+                    &[Dim::Const(1..), heads] if heads == h => Ok(()),
+                    _ => Err(format!("bias {table} must be a table [n_buckets, {h:?}]")),
+                },
+                _ => Err("bucket needs an f32 table as bias".to_owned()),
+            };
+        }
+        let Some(bias) = bias else { return Ok(()) };
+        let fits = |have: Dim, full: Dim| have == Dim::Const(1) || have == full;
+        match bias.dims.as_slice() {
+            &[bb, bh, bt, bs] if bias.dtype == DType::F32 => {
+                if fits(bb, b) && fits(bh, h) && fits(bt, t) && bs == s {
+                    return Ok(());
+                }
+            }
+            _ => {}
+        }
+        let full = SymMeta { dims: vec![b, h, t, s], dtype: DType::F32 };
+        Err(format!("bias {bias} must be {full}, where all but the keys may be 1"))
+    }
+}
+
+impl Op for Attention {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn inputs(&self) -> &'static [&'static str] {
+        &["q", "k", "v", "key_mask", "bias", "bucket"]
+    }
+
+    fn outputs(&self) -> &'static [&'static str] {
+        &["out"]
+    }
+
+    fn infer(&self, inputs: &[Option<SymMeta>]) -> Result<Vec<SymMeta>> {
+        let fail = |message: String| Error::op("attention", message);
+        let [Some(q), Some(k), Some(v), key_mask, bias, bucket] = inputs else {
+            return Err(fail("expected operands q, k, v, key_mask?, bias?, bucket?".to_owned()));
+        };
+        self.check_attributes().map_err(fail)?;
+        let (b, t) = self.check_heads("q", q, self.n_heads, self.q_column).map_err(fail)?;
+        let (kb, s) = self.check_heads("k", k, self.n_kv_heads, self.k_column).map_err(fail)?;
+        let (vb, vs) = self.check_heads("v", v, self.n_kv_heads, self.v_column).map_err(fail)?;
+        if (kb, vb) != (b, b) || vs != s {
+            return Err(fail(format!("q {q}, k {k} and v {v} differ in batch or keys")));
+        }
+        let mask = SymMeta { dims: vec![b, s], dtype: DType::U32 };
+        if let Some(found) = key_mask.as_ref().filter(|found| **found != mask) {
+            return Err(fail(format!("key_mask {found} must be {mask} for q {q} and k {k}")));
+        }
+        self.check_bias(bias.as_ref(), bucket.as_ref(), [b, t, s]).map_err(fail)?;
+        Ok(vec![match self.layout {
+            HeadLayout::Tokens => q.clone().with_last(self.n_heads * self.head_dim),
+            HeadLayout::Heads => q.clone(),
+        }])
+    }
+
+    fn reference(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {
+        Ok(vec![reference::reference(self, args)?])
+    }
+
+    fn run_cpu(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {
+        Ok(vec![reference::run_cpu(self, args)?])
+    }
+
+    fn kernels(&self) -> &'static [Kernel] {
+        &KERNELS
+    }
+
+    fn spec(&self, kernel: &Kernel, call: &Call<'_>) -> Spec {
+        let bias = match (call.has(BIAS), call.has(BUCKET)) {
+            (_, true) => 2u32,
+            (true, false) => 1,
+            (false, false) => 0,
+        };
+        let spec = Spec::new()
+            .set("HEAD_DIM", self.head_dim as u32)
+            .set("CAUSAL", self.causal)
+            .set("HAS_WINDOW", self.window.is_some())
+            .set("HAS_KEY_MASK", call.has(KEY_MASK))
+            .set("HAS_SOFTCAP", self.softcap.is_some())
+            .set("BIAS", bias)
+            .set("BLOCK_Q", self.block_q(kernel, call));
+        // Batch strides are multiples of the token stride, so tokens and batch sizes that only
+        // a step knows do not change the answer.
+        let aligned =
+            self.head_dim.is_multiple_of(4) && self.views(call).iter().all(View::aligned);
+        let spec =
+            if aligned { spec } else { spec.import("attention_io_vec4", "attention_io_scalar") };
+        if kernel.name == SUBGROUP {
+            let lanes = call.caps.subgroup.unwrap_or(8);
+            let rows = rows_per_lane(self.head_dim);
+            return spec.set("SUBGROUP", lanes).set("ROWS", rows).set("KEYS", lanes.min(8));
+        }
+        spec.set("BLOCK_K", flash_block_k(self.head_dim, call.caps.workgroup_memory))
+    }
+
+    fn dispatch(&self, kernel: &Kernel, call: &Call<'_>) -> Dispatch {
+        let extent = Extent::new(call.input(Q).shape, call.input(K).shape, self.layout);
+        let [q, k, v, out] = self.views(call);
+        let (bias, table) = (call.input(BIAS).shape, call.has(BUCKET));
+        let [bias_batch, bias_head, bias_query] =
+            if table { [0; 3] } else { bias_strides(bias) }.map(|n| n as u32);
+        let params = Params {
+            batch: extent.batch as u32,
+            n_heads: self.n_heads as u32,
+            n_kv_heads: self.n_kv_heads as u32,
+            q_len: extent.q_len as u32,
+            kv_len: extent.kv_len as u32,
+            q_offset: self.q_offset.eval(call.sizes) as i32,
+            window: self.window.unwrap_or(0).min(i32::MAX as usize / 2) as u32,
+            scale: self.scale,
+            softcap: self.softcap.unwrap_or(0.0),
+            max_distance: self.max_distance as u32,
+            n_buckets: if table { bias.rows() as u32 } else { 0 },
+            key_mask_batch: extent.kv_len as u32,
+            q_start: q.start as u32,
+            q_batch: q.batch as u32,
+            q_token: q.token as u32,
+            q_head: q.head as u32,
+            k_start: k.start as u32,
+            k_batch: k.batch as u32,
+            k_token: k.token as u32,
+            k_head: k.head as u32,
+            v_start: v.start as u32,
+            v_batch: v.batch as u32,
+            v_token: v.token as u32,
+            v_head: v.head as u32,
+            out_start: out.start as u32,
+            out_batch: out.batch as u32,
+            out_token: out.token as u32,
+            out_head: out.head as u32,
+            bias_batch,
+            bias_head,
+            bias_query,
+        };
+        let blocks = extent.q_len.div_ceil(self.block_q(kernel, call) as usize);
+        let grid = fold(blocks * self.n_heads * extent.batch);
+        Dispatch { params: ParamBytes::of(&params), grid }
+    }
+
+    fn cost(&self, call: &Call<'_>) -> Cost {
+        let extent = Extent::new(call.input(Q).shape, call.input(K).shape, self.layout);
+        let offset = self.q_offset.eval(call.sizes);
+        let seen = |i| self.visible(i + offset, extent.kv_len).len();
+        let pairs: usize = (0..extent.q_len).map(seen).sum();
+        let heads = extent.batch * self.n_heads;
+        Cost::new(4.0 * (heads * self.head_dim) as f64 * pairs as f64, call)
+    }
+}
+
+/// Registry entry.
+pub static ENTRY: Entry = Entry {
+    name: "attention",
+    aliases: &["sdpa"],
+    summary: "out = softmax(softcap(scale q k^T) + bias) v over the keys each query sees",
+    kernels: &KERNELS,
+    cases: cases::cases,
+    build: request::build,
+};
