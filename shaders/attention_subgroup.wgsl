@@ -143,9 +143,13 @@ fn add_values(
 fn value_step(e: u32, i: u32) {
     let x = load_v(e, i);
     sums[4u * i] *= rescale[0];
-    sums[4u * i + 1u] *= rescale[1];
-    sums[4u * i + 2u] *= rescale[2];
-    sums[4u * i + 3u] *= rescale[3];
+    if (ROWS > 1u) {
+        sums[4u * i + 1u] *= rescale[1];
+    }
+    if (ROWS > 2u) {
+        sums[4u * i + 2u] *= rescale[2];
+        sums[4u * i + 3u] *= rescale[3];
+    }
     add_values(
         i,
         0u,
@@ -242,15 +246,24 @@ fn softmax_row(r: u32, b: u32, h: u32, query: u32, first: u32) {
     row_sum[r] = row_sum[r] * rescale[r] + dot(p[low] + p[low + 1u], vec4<f32>(1.0));
 }
 
+// The two loops below and those of store_row are as long as a driver is sure to unroll.
+const UNROLLED: u32 = min(DIM4, 32u);
+
 fn load_row(e: u32, r: u32) {
-    for (var i = 0u; i < DIM4; i++) {
+    for (var i = 0u; i < UNROLLED; i++) {
+        query_rows[4u * i + r] = load_q(e, i) * params.scale;
+    }
+    for (var i = UNROLLED; i < DIM4; i++) {
         query_rows[4u * i + r] = load_q(e, i) * params.scale;
     }
 }
 
 fn store_row(e: u32, r: u32) {
     let factor = select(0.0, 1.0 / max(row_sum[r], 1e-38), row_sum[r] > 0.0);
-    for (var i = 0u; i < DIM4; i++) {
+    for (var i = 0u; i < UNROLLED; i++) {
+        store_out(e, i, sums[4u * i + r] * factor);
+    }
+    for (var i = UNROLLED; i < DIM4; i++) {
         store_out(e, i, sums[4u * i + r] * factor);
     }
 }
