@@ -22,7 +22,7 @@ use wgpu::util::DeviceExt;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
-    let folder = args.next().ok_or("usage: host_device MODEL_FOLDER [TEXT]")?;
+    let folder = args.next().unwrap_or_else(|| "models/all-MiniLM-L6-v2".to_owned());
     let text = args.next().unwrap_or_else(|| "A cat sits on the warm window sill.".to_owned());
 
     // The host's device, opened the host's way. Tilewright needs IMMEDIATES; the rest is used

@@ -10,6 +10,7 @@ pub mod ops;
 pub mod tasks;
 pub mod tensor;
 pub mod text;
+mod trusted;
 pub mod weights;
 
 pub use error::{Error, Result};

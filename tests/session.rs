@@ -151,7 +151,7 @@ fn the_same_input_gives_the_same_bits() {
     let session = session(&gpu, fuse(small_model(), &[]).unwrap(), sizes(2, 40)).unwrap();
     let first = run(&session, 2, 40);
     run(&session, 1, 3);
-    assert_eq!(run(&session, 2, 40), first);
+    assert!(run(&session, 2, 40) == first);
 }
 
 #[test]
@@ -185,7 +185,10 @@ fn weights_above_the_binding_limit_are_split_with_equal_bits() {
     assert!(small.plan().splits.iter().any(|s| s.name == "table" && s.parts > 3));
     assert!(small.plan().largest_binding <= limit);
     let want_small = run(&session(&whole, graph(), sizes(1, 6)).unwrap(), 1, 6);
-    assert_eq!(run(&small, 1, 6), want_small);
+    let got = run(&small, 1, 6);
+    let differ = |a: &[f32], b: &[f32]| (0..a.len()).filter(|&i| a[i] != b[i]).count();
+    assert_eq!(differ(&got.0, &want_small.0), 0, "hidden");
+    assert_eq!(differ(&got.1, &want_small.1), 0, "logits");
     assert_eq!(want.0.len(), 2 * 20 * WIDTH);
 }
 

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::pipeline::{Pipeline, PipelineKey};
-use super::trusted;
 use super::verdicts::Verdicts;
 use crate::error::{Error, Result};
+use crate::trusted;
 
 /// What to install when no adapter exists.
 pub const NO_ADAPTER_HELP: &str = "install your GPU's Vulkan driver, or a software one (Debian and \

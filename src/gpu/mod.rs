@@ -11,7 +11,6 @@ mod device;
 mod pipeline;
 mod shader;
 mod timing;
-mod trusted;
 mod verdicts;
 
 pub use adapter::{Adapter, Choice, Selector, adapters, select};

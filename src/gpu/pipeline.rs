@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 use super::buffer::Buffer;
 use super::device::{Gpu, lock};
 use super::shader::{Binding, Field, ShaderSource, Spec, load};
-use super::trusted;
 use crate::error::{Error, Result};
+use crate::trusted;
 
 pub(super) type PipelineKey = (&'static str, Spec);
 

@@ -10,6 +10,7 @@ mod cpu;
 mod embed;
 mod exec;
 mod fuse;
+mod kernels;
 mod node;
 mod plan;
 mod show;

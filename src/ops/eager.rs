@@ -75,7 +75,7 @@ impl Prepared {
         let outputs = infer(op, inputs, sizes)?;
         let metas: Vec<_> = inputs.iter().map(|t| t.as_ref().map(Tensor::meta)).collect();
         let whole = Call { inputs: &metas, outputs: &outputs, sizes, caps: gpu.caps(), part: None };
-        let kernel = choose(op, &whole, options.kernel, |_| true)?;
+        let kernel = choose(op, &whole, options.kernel, |_| Ok(true))?;
         let spec = op.spec(kernel, &whole);
         let pipeline = gpu.pipeline(kernel.source, &spec, kernel.params, kernel.trusted)?;
         let mut upload = Upload::new(gpu)?;

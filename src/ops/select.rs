@@ -18,13 +18,16 @@ pub fn choose(
     op: &dyn Op,
     call: &Call<'_>,
     forced: Option<&str>,
-    mut certified: impl FnMut(&'static Kernel) -> bool,
+    mut certified: impl FnMut(&'static Kernel) -> Result<bool>,
 ) -> Result<&'static Kernel> {
     let Some(name) = forced else {
-        return candidates(op, call).find(|kernel| certified(kernel)).ok_or_else(|| {
-            let message = format!("no kernel for {} takes these shapes", call.caps.name);
-            Error::op(op.name(), message)
-        });
+        for kernel in candidates(op, call) {
+            if certified(kernel)? {
+                return Ok(kernel);
+            }
+        }
+        let message = format!("no kernel for {} takes these shapes", call.caps.name);
+        return Err(Error::op(op.name(), message));
     };
     let kernel = op.kernels().iter().find(|k| k.name == name).ok_or_else(|| {
         let known: Vec<_> = op.kernels().iter().map(|k| k.name).collect();

@@ -145,7 +145,8 @@ fn features(rng: &mut Rng, cases: &mut Vec<Case>) {
 
 /// Rows of packed projections, aligned and not, and a position given by a symbol.
 fn layouts(rng: &mut Rng, cases: &mut Vec<Case>) {
-    for (size, gap) in [([2, 3, 3, 34, 34, 16], 0), ([2, 4, 2, 19, 19, 8], 3), ([1, 2, 1, 9, 9, 5], 1)]
+    for (size, gap) in
+        [([2, 3, 3, 34, 34, 16], 0), ([2, 4, 2, 19, 19, 8], 3), ([1, 2, 1, 9, 9, 5], 1)]
     {
         let [b, h, g, t, _, d] = size;
         let columns = gap + (h + 2 * g) * d;

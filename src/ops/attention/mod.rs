@@ -324,8 +324,7 @@ impl Op for Attention {
             .set("BLOCK_Q", self.block_q(kernel, call));
         // Batch strides are multiples of the token stride, so tokens and batch sizes that only
         // a step knows do not change the answer.
-        let aligned =
-            self.head_dim.is_multiple_of(4) && self.views(call).iter().all(View::aligned);
+        let aligned = self.head_dim.is_multiple_of(4) && self.views(call).iter().all(View::aligned);
         let spec =
             if aligned { spec } else { spec.import("attention_io_vec4", "attention_io_scalar") };
         if kernel.name == SUBGROUP {

@@ -36,7 +36,8 @@ pub(super) fn reference(op: &Attention, args: &Args<'_>) -> Result<Tensor> {
                 let y = problem.out.1.at(b, i, h);
                 for d in 0..op.head_dim {
                     let value = |j| f64::from(problem.v.0[problem.v.1.at(b, j, g) + d]);
-                    let sum: f64 = scores.iter().map(|s| (s.1 - top).exp() / total * value(s.0)).sum();
+                    let sum: f64 =
+                        scores.iter().map(|s| (s.1 - top).exp() / total * value(s.0)).sum();
                     out[y + d] = sum as f32;
                 }
             }
@@ -55,7 +56,8 @@ pub(super) fn run_cpu(op: &Attention, args: &Args<'_>) -> Result<Tensor> {
     let extent = problem.extent;
     let blocks = extent.q_len.div_ceil(BLOCK_Q);
     let tasks = extent.batch * op.n_heads * blocks;
-    let place = |task: usize| (task / blocks / op.n_heads, task / blocks % op.n_heads, task % blocks);
+    let place =
+        |task: usize| (task / blocks / op.n_heads, task / blocks % op.n_heads, task % blocks);
     let rows: Vec<Vec<f32>> = (0..tasks)
         .into_par_iter()
         .map(|task| {

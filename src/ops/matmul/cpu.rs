@@ -2,11 +2,11 @@
 
 use rayon::prelude::*;
 
-use super::gemm::{Matrix, multiply};
 use super::{BIAS, Matmul, RESIDUAL, Sizes3, WEIGHT, X};
 use crate::error::Result;
 use crate::ops::Args;
 use crate::tensor::{Shape, Tensor};
+use crate::trusted::{Matrix, multiply};
 
 /// Sizes of the call and the shape of y.
 fn shapes(op: &Matmul, args: &Args<'_>) -> Result<(Sizes3, Shape)> {

@@ -14,7 +14,6 @@
 
 mod cases;
 mod cpu;
-mod gemm;
 
 use std::str::FromStr;
 use std::sync::Arc;

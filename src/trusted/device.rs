@@ -1,5 +1,4 @@
-//! The only place with `unsafe`: three wgpu calls whose contract is ours to keep.
-#![allow(unsafe_code)]
+//! wgpu calls whose contract is ours to keep.
 
 use std::borrow::Cow;
 

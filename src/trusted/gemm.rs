@@ -1,5 +1,4 @@
 //! The safe door to the `gemm` crate.
-#![allow(unsafe_code)]
 
 use gemm::Parallelism;
 
