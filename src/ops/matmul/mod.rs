@@ -116,7 +116,7 @@ impl Sizes3 {
         let (m, k) = if layout.x_transposed() { (b, a) } else { (a, b) };
         let (a, b) = (wd.get(wd.len().wrapping_sub(2)).copied().unwrap_or(1), weight.last());
         let n = if layout.w_transposed() { a } else { b };
-        let batch = if m * k == 0 { 0 } else { x.numel() / (m * k) };
+        let batch = x.numel().checked_div(m * k).unwrap_or(0);
         let shared = weight.numel() == n * k;
         match (shared, layout.x_transposed()) {
             (true, false) => Self { batch: 1, m: m * batch, n, k, w_batch_stride: 0 },
@@ -224,9 +224,7 @@ impl Op for Matmul {
         };
         if k != w_k {
             let layout = self.layout;
-            return fail(format!(
-                "x {x} has {k:?} columns to sum over, weight {weight} has {w_k:?} (layout {layout:?})"
-            ));
+            return fail(format!("x {x} and weight {weight} differ in k (layout {layout:?})"));
         }
         let one = w_lead.iter().all(|d| *d == Dim::Const(1));
         if !one && w_lead != x_lead {
