@@ -1,18 +1,18 @@
 // y = act(x weight^T + bias) + residual for a few rows of x: bound by reading the weight once.
 //
 // x: [batch, m, k] with m <= ROWS; weight: [n, k], optionally per batch; y: [batch, m, n].
-// A workgroup computes COLS = 8 columns of y for all rows. Its lanes share k: lane l takes four
-// k at 4 (l + i THREADS), so a step reads eight contiguous runs of the weight, and each x it
+// A workgroup computes COLS = 8 columns of y for all rows. Its lanes share k: lane l takes eight
+// k at 8 (l + i THREADS), so a step reads eight contiguous runs of the weight, and each x it
 // loads serves eight columns. The lanes' sums are added at the end by a fixed tree.
-// Requires k % 4 == 0.
+// Requires k % 8 == 0.
 //
 // Safety: columns are clamped below n and rows below m for loads, and k runs below params.k in
-// steps of 4, so loads stay inside x and weight; finish() is called for rows < m and columns
+// steps of 8, so loads stay inside x and weight; finish() is called for rows < m and columns
 // < n only. sh_totals is written in full before the barrier in front of its reads.
 #import fold
 #import reduce_workgroup
 #import matmul_params
-#import weight_f32
+#import weight8_f32
 #import matmul_epilogue
 
 const ROWS: u32 = 1u;
@@ -36,14 +36,26 @@ fn row_start(sample: u32, row: u32) -> u32 {
     return (sample * params.m + min(row, params.m - 1u)) * (params.k / 4u);
 }
 
-fn load_columns(at: vec4<u32>) -> mat4x4<f32> {
-    return mat4x4(load_weight4(at.x), load_weight4(at.y), load_weight4(at.z), load_weight4(at.w));
+// Eight k of four columns: column j of `low` holds the first four k of weight column j.
+struct Columns {
+    low: mat4x4<f32>,
+    high: mat4x4<f32>,
 }
 
-// Adds four k. A row vector times a matrix is one dot product per column.
-fn multiply(sums: ptr<function, Sums>, four: vec4<f32>, first: mat4x4<f32>, second: mat4x4<f32>) {
-    (*sums).first += four * first;
-    (*sums).second += four * second;
+fn load_columns(at: vec4<u32>) -> Columns {
+    let a = load_weight8(at.x);
+    let b = load_weight8(at.y);
+    let c = load_weight8(at.z);
+    let d = load_weight8(at.w);
+    return Columns(mat4x4(a[0], b[0], c[0], d[0]), mat4x4(a[1], b[1], c[1], d[1]));
+}
+
+// Adds eight k of the row of x at `at`. A row vector times a matrix is a dot product per column.
+fn multiply(sums: ptr<function, Sums>, at: u32, first: Columns, second: Columns) {
+    let low = x[at];
+    let high = x[at + 1u];
+    (*sums).first += low * first.low + high * first.high;
+    (*sums).second += low * second.low + high * second.high;
 }
 
 // Adds up the lanes' sums of a row. All lanes must call this together.
@@ -102,31 +114,31 @@ fn main(
     var sums5: Sums;
     var sums6: Sums;
     var sums7: Sums;
-    for (var kk = 4u * lane; kk < params.k; kk += 4u * THREADS) {
+    for (var kk = 8u * lane; kk < params.k; kk += 8u * THREADS) {
         let i = kk / 4u;
         let first = load_columns(w0 + kk);
         let second = load_columns(w1 + kk);
-        multiply(&sums0, x[x0 + i], first, second);
+        multiply(&sums0, x0 + i, first, second);
         if (ROWS > 1u) {
-            multiply(&sums1, x[x1 + i], first, second);
+            multiply(&sums1, x1 + i, first, second);
         }
         if (ROWS > 2u) {
-            multiply(&sums2, x[x2 + i], first, second);
+            multiply(&sums2, x2 + i, first, second);
         }
         if (ROWS > 3u) {
-            multiply(&sums3, x[x3 + i], first, second);
+            multiply(&sums3, x3 + i, first, second);
         }
         if (ROWS > 4u) {
-            multiply(&sums4, x[x4 + i], first, second);
+            multiply(&sums4, x4 + i, first, second);
         }
         if (ROWS > 5u) {
-            multiply(&sums5, x[x5 + i], first, second);
+            multiply(&sums5, x5 + i, first, second);
         }
         if (ROWS > 6u) {
-            multiply(&sums6, x[x6 + i], first, second);
+            multiply(&sums6, x6 + i, first, second);
         }
         if (ROWS > 7u) {
-            multiply(&sums7, x[x7 + i], first, second);
+            multiply(&sums7, x7 + i, first, second);
         }
     }
     total(sums0, 0u, lane);

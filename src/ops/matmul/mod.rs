@@ -115,7 +115,7 @@ impl Sizes3 {
         let (m, k) = if layout.x_transposed() { (b, a) } else { (a, b) };
         let (a, b) = (wd.get(wd.len().wrapping_sub(2)).copied().unwrap_or(1), weight.last());
         let n = if layout.w_transposed() { a } else { b };
-        let batch = if m * k == 0 { 0 } else { x.numel() / (m * k) };
+        let batch = x.numel().checked_div(m * k).unwrap_or(0);
         let shared = weight.numel() == n * k;
         match (shared, layout.x_transposed()) {
             (true, false) => Self { batch: 1, m: m * batch, n, k, w_batch_stride: 0 },
@@ -223,9 +223,7 @@ impl Op for Matmul {
         };
         if k != w_k {
             let layout = self.layout;
-            return fail(format!(
-                "x {x} has {k:?} columns to sum over, weight {weight} has {w_k:?} (layout {layout:?})"
-            ));
+            return fail(format!("x {x} and weight {weight} differ in k (layout {layout:?})"));
         }
         let one = w_lead.iter().all(|d| *d == Dim::Const(1));
         if !one && w_lead != x_lead {
@@ -262,7 +260,7 @@ impl Op for Matmul {
         let (x_t, w_t) = (self.layout.x_transposed(), self.layout.w_transposed());
         let quads = !x_t && s.k.is_multiple_of(4) && (w_t || s.n.is_multiple_of(4));
         match tile_of(kernel) {
-            Tile::Gemv { rows } => quads && w_t && s.m <= rows as usize,
+            Tile::Gemv { rows } => !x_t && w_t && s.k.is_multiple_of(8) && s.m <= rows as usize,
             Tile::Subgroup { blocks: 5 } => quads && s.m >= TALL_ROWS,
             Tile::Subgroup { blocks: 4 } => quads,
             Tile::Subgroup { blocks } => quads && s.m <= 8 * blocks as usize,
@@ -277,31 +275,28 @@ impl Op for Matmul {
             .set("ACT", self.activation.code())
             .set("HAS_BIAS", call.has(BIAS))
             .set("HAS_RESIDUAL", call.has(RESIDUAL));
-        let scalar = matches!(tile, Tile::Tiled { quads: false, .. });
-        let weight = match (call.input(WEIGHT).dtype, scalar) {
-            (DType::F16, true) => "weight_f16_scalar",
-            (DType::BF16, true) => "weight_bf16_scalar",
-            (_, true) => "weight_f32_scalar",
-            (DType::F16, false) => "weight_f16",
-            (DType::BF16, false) => "weight_bf16",
-            (_, false) => "weight_f32",
+        // The same weights read eight, four or one at a time.
+        let [eight, four, one] = match call.input(WEIGHT).dtype {
+            DType::F16 => ["weight8_f16", "weight_f16", "weight_f16_scalar"],
+            DType::BF16 => ["weight8_bf16", "weight_bf16", "weight_bf16_scalar"],
+            _ => ["weight8_f32", "weight_f32", "weight_f32_scalar"],
         };
         match tile {
             Tile::Gemv { rows } => {
-                spec = spec.import("weight_f32", weight).set("ROWS", rows);
+                spec = spec.import("weight8_f32", eight).set("ROWS", rows);
                 if let Some(size) = call.caps.subgroup {
                     spec = spec.import("reduce_workgroup", "reduce_subgroup").set("THREADS", size);
                 }
                 spec
             }
             Tile::Subgroup { blocks } => spec
-                .import("weight_f32", weight)
+                .import("weight_f32", four)
                 .set("W_TRANSPOSED", self.layout.w_transposed())
                 .set("ROW_BLOCKS", blocks)
                 .set("SUBGROUP", call.caps.subgroup.unwrap_or(8)),
             Tile::Tiled { side, quads } => {
                 spec = spec
-                    .import("weight_f32_scalar", weight)
+                    .import("weight_f32_scalar", if quads { four } else { one })
                     .set("X_TRANSPOSED", self.layout.x_transposed())
                     .set("W_TRANSPOSED", self.layout.w_transposed())
                     .set("TILE_M", side)
