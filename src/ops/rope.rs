@@ -325,3 +325,33 @@ fn cases() -> Vec<Case> {
     }
     cases
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_beyond_the_tables_is_an_error() {
+        let mut case = cases().swap_remove(0);
+        case.inputs[POSITIONS] = Tensor::u32([1], vec![40]).ok();
+        let message = case.reference().err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(message.contains("position 40; cos has 40 rows"), "{message}");
+    }
+
+    #[test]
+    fn heads_that_exceed_the_row_are_an_error() {
+        let op = Rope {
+            n_heads: 3,
+            head_dim: 8,
+            rotary_dim: 8,
+            pairing: Pairing::Neox,
+            heads_first: false,
+            column: 1,
+            offset: 0.into(),
+        };
+        let table = Some(SymMeta::f32([5, 4]));
+        let inputs = [Some(SymMeta::f32([2, 24])), table.clone(), table, None];
+        let message = op.infer(&inputs).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(message.contains("f32[2, 24]") && message.contains("column 1"), "{message}");
+    }
+}

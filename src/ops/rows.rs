@@ -9,9 +9,10 @@ use crate::gpu::{Caps, Field, ShaderSource, Spec, fold};
 use crate::tensor::{DType, SymMeta};
 
 /// Vectors of 4 per lane that still fit the registers of a GPU.
-const REGISTER_VECS: usize = 16;
-/// The same for a software driver, whose registers are the first-level cache.
-const CACHE_VECS: usize = 128;
+const GPU_VECS: usize = 16;
+/// The same for a software driver, which unrolls loops of at most 32 rounds; beyond, lavapipe
+/// compiles for seconds.
+const SOFTWARE_VECS: usize = 32;
 /// Rows per workgroup on a software driver, where columns' operands are kept for all of them.
 const SOFTWARE_ROWS: usize = 32;
 
@@ -63,7 +64,7 @@ fn way(kernel: &Kernel) -> Way {
 /// Whether a variant takes rows of this length and is a sensible choice.
 pub(super) fn accepts(kernel: &Kernel, call: &Call<'_>) -> bool {
     let cols = call.input(0).shape.last();
-    let limit = if call.caps.software { CACHE_VECS } else { REGISTER_VECS };
+    let limit = if call.caps.software { SOFTWARE_VECS } else { GPU_VECS };
     match way(kernel) {
         Way::Registers => cols.is_multiple_of(4) && cols <= 4 * limit * lanes(call.caps) as usize,
         // One subgroup that streams a long row leaves a GPU idle; on a software driver barriers
