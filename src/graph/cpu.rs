@@ -18,7 +18,7 @@ pub struct HostWeights {
 impl HostWeights {
     /// The weight's values, as it is stored.
     pub fn get(&self, weight: &Weight) -> Result<Arc<Tensor>> {
-        let key = (weight.name().to_owned(), weight.meta().dtype);
+        let key = weight.key();
         let lock = || self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = lock().get(&key) {
             return Ok(Arc::clone(found));

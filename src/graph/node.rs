@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::weight::Weight;
 use crate::error::{Error, Result};
 use crate::ops::Op;
-use crate::tensor::{Dim, MAX_SYMS, Sizes, Sym, SymMeta, Tensor};
+use crate::tensor::{DType, Dim, MAX_SYMS, Sizes, Sym, SymMeta, Tensor};
 
 /// A value in a graph: an input, a weight, or a node's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,7 +60,7 @@ pub struct Graph {
     pub(super) values: Vec<ValueInfo>,
     pub(super) nodes: Vec<Node>,
     pub(super) outputs: Vec<(String, Value)>,
-    weights: HashMap<String, Value>,
+    weights: HashMap<(String, DType), Value>,
     layers: Vec<String>,
 }
 
@@ -108,9 +108,9 @@ impl Graph {
         self.value(Source::Input(name.to_owned()), meta)
     }
 
-    /// A constant. The same name gives the same value.
+    /// A constant. Equal origin and storage give the same value.
     pub fn weight(&mut self, weight: Weight) -> Value {
-        let key = format!("{} {}", weight.name(), weight.meta().dtype);
+        let key = weight.key();
         if let Some(&value) = self.weights.get(&key) {
             return value;
         }

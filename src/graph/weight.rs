@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
@@ -14,6 +15,12 @@ use crate::tensor::{DType, Meta, Shape, Tensor};
 pub trait WeightSource: Send + Sync {
     /// Fills `out` with the tensor's bytes from byte `offset` on.
     fn read(&self, offset: usize, out: &mut [u8]) -> Result<()>;
+
+    /// Where the bytes come from, such as file and tensor name: copies on a device are shared
+    /// between weights of equal origin. `None` shares with nothing.
+    fn origin(&self) -> Option<String> {
+        None
+    }
 }
 
 impl WeightSource for Tensor {
@@ -38,8 +45,15 @@ pub struct Weight {
 #[derive(Clone)]
 struct Piece {
     source: Arc<dyn WeightSource>,
+    origin: String,
     dtype: DType,
     numel: usize,
+}
+
+/// A name no other source has, for those without an origin.
+fn unique_origin() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("constant {}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 impl fmt::Debug for Weight {
@@ -51,7 +65,8 @@ impl fmt::Debug for Weight {
 impl Weight {
     /// A weight that is read from `source`, which holds it as `meta` says.
     pub fn new(name: impl Into<String>, meta: Meta, source: Arc<dyn WeightSource>) -> Self {
-        let piece = Piece { source, dtype: meta.dtype, numel: meta.shape.numel() };
+        let origin = source.origin().unwrap_or_else(unique_origin);
+        let piece = Piece { source, origin, dtype: meta.dtype, numel: meta.shape.numel() };
         Self { name: name.into(), meta, pieces: vec![piece] }
     }
 
@@ -103,9 +118,11 @@ impl Weight {
         self.meta
     }
 
-    /// The key under which copies are shared: a name can be stored in several dtypes.
-    fn key(&self) -> (String, DType) {
-        (self.name.clone(), self.meta.dtype)
+    /// The key under which copies are shared: origin and storage. Two checkpoints have tensors
+    /// of the same name, and one tensor can be stored in several dtypes.
+    pub(super) fn key(&self) -> (String, DType) {
+        let origins: Vec<_> = self.pieces.iter().map(|p| p.origin.as_str()).collect();
+        (origins.join("+"), self.meta.dtype)
     }
 
     /// Fills `out` with stored bytes from byte `offset` on, converting where the source's

@@ -23,6 +23,10 @@ struct Stored {
 }
 
 impl WeightSource for Stored {
+    fn origin(&self) -> Option<String> {
+        Some(format!("{}:{}", self.checkpoint.path().display(), self.name))
+    }
+
     fn read(&self, offset: usize, out: &mut [u8]) -> Result<()> {
         let first = offset / self.element;
         let count = out.len() / self.element;

@@ -1,0 +1,253 @@
+//! Models against PyTorch's numbers: every BERT encoder folder of the goldens, and MiniLM,
+//! on the device and on the CPU, hidden states layer by layer.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tilewright::Tensor;
+use tilewright::gpu::GpuOptions;
+use tilewright::models::{self, BuildOptions, Device, Outputs, Runner, encoder_inputs};
+use tilewright::tasks::{EmbedOptions, Embedder};
+use tilewright::weights::SafeTensors;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+fn devices() -> [Device; 2] {
+    [Device::gpu(&common::open(GpuOptions::default())), Device::cpu()]
+}
+
+fn json(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Rows of `got` where the mask is 1 against `want`, whose scale is its largest value.
+fn assert_close(got: &Tensor, want: &Tensor, mask: Option<&Tensor>, limit: f64, what: &str) {
+    assert_eq!(
+        got.shape().numel(),
+        want.shape().numel(),
+        "{what}: {} {}",
+        got.shape(),
+        want.shape()
+    );
+    let width = got.shape().last();
+    let (got, want) = (got.as_f32().unwrap(), want.as_f32().unwrap());
+    let mask = mask.map(|m| m.as_u32().unwrap());
+    let row_counts = |i: usize| mask.is_none_or(|m| m[i / width] == 1);
+    let kept: Vec<_> = (0..got.len()).filter(|&i| row_counts(i)).collect();
+    assert!(!kept.is_empty(), "{what}: nothing to compare");
+    let scale = kept.iter().map(|&i| f64::from(want[i].abs())).fold(0.0, f64::max);
+    for i in kept {
+        let error = (f64::from(got[i]) - f64::from(want[i])).abs();
+        assert!(error <= limit * scale, "{what}: element {i} is {}, not {}", got[i], want[i]);
+    }
+}
+
+fn check_folder(name: &str, device: &Device) {
+    let folder = root().join("tests/goldens").join(name);
+    let golden = json(&folder.join("golden.json"));
+    let file = SafeTensors::open(folder.join("golden.safetensors")).unwrap();
+    let outputs = Outputs::Class { hidden_states: true };
+    let model = models::open(&folder, &BuildOptions { dtype: None, outputs }).unwrap();
+    let info = model.info.clone();
+    let runner = Runner::new(model.graph, device.clone()).unwrap();
+    let cases = golden["cases"].as_array().unwrap();
+    assert!(!cases.is_empty());
+    for case in cases.iter().filter(|c| c["kind"] == "forward") {
+        let inputs: BTreeMap<String, Tensor> = case["inputs"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(input, tensor)| (input.clone(), file.read(tensor.as_str().unwrap()).unwrap()))
+            .collect();
+        let inputs = encoder_inputs(&info, inputs).unwrap();
+        let given: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t)).collect();
+        let got = runner.run(&given).unwrap();
+        let mut compared = 0;
+        for (output, entry) in case["outputs"].as_object().unwrap() {
+            let mask = entry["mask"].as_str().map(|m| &inputs[m]);
+            let what = format!("{name} {} {output} on {}", case["name"], device.name());
+            if output == "hidden_states" {
+                for (i, tensor) in entry["tensors"].as_array().unwrap().iter().enumerate() {
+                    let want = file.read(tensor.as_str().unwrap()).unwrap();
+                    let state = &got[&format!("hidden_states.{i}")];
+                    assert_close(state, &want, mask, 5e-5, &format!("{what} {i}"));
+                    compared += 1;
+                }
+                continue;
+            }
+            // Derived by the golden's author from another output; `embed` covers it.
+            if output == "mean_pooled_l2" {
+                continue;
+            }
+            let stored = entry["f64"].as_str().or(entry["tensor"].as_str()).unwrap();
+            let want = file.read(stored).unwrap();
+            match entry["index"].as_str() {
+                None => assert_close(&got[output], &want, mask, 5e-5, &what),
+                Some(index) => {
+                    let picked = pick(&got[output], &file.read(index).unwrap());
+                    assert_close(&picked, &want, None, 5e-5, &what);
+                }
+            }
+            compared += 1;
+        }
+        assert!(compared > 0, "{name} {}: nothing compared", case["name"]);
+    }
+}
+
+/// Rows (batch, position) of a [batch, tokens, width] tensor.
+fn pick(tensor: &Tensor, index: &Tensor) -> Tensor {
+    let [_, tokens, width] = tensor.shape().dims().try_into().unwrap();
+    let values = tensor.as_f32().unwrap();
+    let pairs = index.as_u32().unwrap().chunks_exact(2);
+    let rows: Vec<usize> = pairs.map(|p| p[0] as usize * tokens + p[1] as usize).collect();
+    let picked = rows.iter().flat_map(|r| values[r * width..(r + 1) * width].iter().copied());
+    Tensor::f32([rows.len(), width], picked.collect()).unwrap()
+}
+
+#[test]
+fn bert_encoders_match_pytorch() {
+    for device in devices() {
+        for name in ["bert_base", "bert_mlm", "bert_mlm_gammabeta"] {
+            check_folder(name, &device);
+        }
+    }
+}
+
+#[test]
+fn bert_base_pools_and_normalises_like_the_golden() {
+    let folder = root().join("tests/goldens/bert_base");
+    let golden = json(&folder.join("golden.json"));
+    let file = SafeTensors::open(folder.join("golden.safetensors")).unwrap();
+    for device in devices() {
+        let options = EmbedOptions { normalize: Some(true), ..EmbedOptions::default() };
+        let embedder = Embedder::open(&folder, device, options).unwrap();
+        for case in golden["cases"].as_array().unwrap() {
+            if !case["text_pairs"].is_null() {
+                continue;
+            }
+            let texts: Vec<_> =
+                case["texts"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
+            let got = embedder.embed(&texts).unwrap();
+            let want =
+                file.read(case["outputs"]["mean_pooled_l2"]["f64"].as_str().unwrap()).unwrap();
+            let flat = got.iter().flat_map(|e| e.vector.iter().copied()).collect();
+            let got = Tensor::f32(want.shape(), flat).unwrap();
+            assert_close(&got, &want, None, 5e-5, "mean_pooled_l2");
+        }
+    }
+}
+
+fn minilm() -> PathBuf {
+    let folder = root().join("models/all-MiniLM-L6-v2");
+    assert!(folder.is_dir(), "MiniLM is not there; tools/get_minilm.sh gets it");
+    folder
+}
+
+#[test]
+fn minilm_matches_sentence_transformers() {
+    let golden = json(&root().join("tests/goldens/minilm_golden.json"));
+    let file = SafeTensors::open(root().join("tests/goldens/minilm_golden.safetensors")).unwrap();
+    let want = file.read("embeddings.f64").unwrap();
+    let want: Vec<&[f32]> = want.as_f32().unwrap().chunks_exact(384).collect();
+    let sentences = golden["sentences"].as_array().unwrap();
+    let texts: Vec<_> = sentences.iter().map(|s| s["text"].as_str().unwrap()).collect();
+    for device in devices() {
+        let name = device.name().to_owned();
+        let embedder = Embedder::open(minilm(), device, EmbedOptions::default()).unwrap();
+        assert_eq!(embedder.max_tokens(), 256);
+        for sentence in sentences {
+            let mut encoding =
+                embedder.tokenizer().encode(sentence["text"].as_str().unwrap(), true).unwrap();
+            encoding.truncate(embedder.max_tokens()).unwrap();
+            let ids: Vec<u32> = serde_json::from_value(sentence["ids"].clone()).unwrap();
+            assert_eq!(encoding.ids, ids, "{}", sentence["text"]);
+        }
+        let batch = embedder.embed(&texts).unwrap();
+        for ((got, want), text) in batch.iter().zip(&want).zip(&texts) {
+            let pairs =
+                || got.vector.iter().zip(want.iter()).map(|(g, w)| (f64::from(*g), f64::from(*w)));
+            let max = pairs().map(|(g, w)| (g - w).abs()).fold(0.0, f64::max);
+            let dot: f64 = pairs().map(|(g, w)| g * w).sum();
+            let lengths: f64 =
+                pairs().map(|(g, _)| g * g).sum::<f64>() * pairs().map(|(_, w)| w * w).sum::<f64>();
+            let cosine = dot / lengths.sqrt();
+            assert!(max <= 2e-5, "{name}: {text:?} differs by {max:.1e}");
+            assert!(cosine >= 0.999_999, "{name}: {text:?} has cosine {cosine}");
+        }
+        // One by one gives the same vectors as one batch of mixed lengths.
+        for (i, text) in texts.iter().enumerate().step_by(3) {
+            let alone = embedder.embed(&[text]).unwrap();
+            let difference = |(a, b): (&f32, &f32)| (a - b).abs();
+            let max =
+                alone[0].vector.iter().zip(&batch[i].vector).map(difference).fold(0.0, f32::max);
+            assert!(max <= 1e-6, "{name}: {text:?} alone differs by {max:.1e}");
+        }
+    }
+}
+
+#[test]
+fn minilm_hidden_states_match_layer_by_layer() {
+    let golden = json(&root().join("tests/goldens/minilm_golden.json"));
+    let file = SafeTensors::open(root().join("tests/goldens/minilm_golden.safetensors")).unwrap();
+    let outputs = Outputs::Class { hidden_states: true };
+    for device in devices() {
+        let name = device.name().to_owned();
+        let model = models::open(minilm(), &BuildOptions { dtype: None, outputs }).unwrap();
+        let info = model.info.clone();
+        let runner = Runner::new(model.graph, device).unwrap();
+        for sentence in golden["sentences"].as_array().unwrap() {
+            let Some(states) = sentence["hidden_states"].as_array() else { continue };
+            let ids: Vec<u32> = serde_json::from_value(sentence["ids"].clone()).unwrap();
+            let ids = Tensor::u32([1, ids.len()], ids).unwrap();
+            let inputs = encoder_inputs(&info, [("input_ids".to_owned(), ids)].into()).unwrap();
+            let given: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t)).collect();
+            let got = runner.run(&given).unwrap();
+            assert_eq!(states.len(), info.n_layers + 1);
+            for (i, tensor) in states.iter().enumerate() {
+                let want = file.read(tensor.as_str().unwrap()).unwrap();
+                let what = format!("{name} hidden state {i}");
+                assert_close(&got[&format!("hidden_states.{i}")], &want, None, 5e-5, &what);
+            }
+        }
+    }
+}
+
+/// Loading keeps at most one copy of the model (the device's own, which on a software driver
+/// is host memory too) and a bounded amount beside it.
+#[test]
+#[cfg(target_os = "linux")]
+fn host_memory_while_loading_stays_bounded() {
+    // A process of its own: other tests' memory must not count.
+    let adapter = common::open(GpuOptions::default()).caps().name.clone();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_tilewright"))
+        .args(["embed", "--similarity", "hello", "--device", &adapter, "--model"])
+        .arg(minilm())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    // VmHWM only grows, so the last reading before the end is the peak.
+    let outcome = loop {
+        if let Ok(text) = std::fs::read_to_string(&status) {
+            let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+            let kib = line.and_then(|l| l.trim().trim_end_matches(" kB").trim().parse().ok());
+            peak = kib.unwrap_or(peak);
+        }
+        if let Some(outcome) = child.try_wait().unwrap() {
+            break outcome;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    };
+    assert!(outcome.success());
+    let model = minilm().join("model.safetensors").metadata().unwrap().len() / 1024;
+    assert!(peak > model, "peak {peak} KiB is less than the model: not measured");
+    assert!(peak < model + 256 * 1024, "peak {peak} KiB, model {model} KiB");
+}
