@@ -10,6 +10,7 @@ mod graph;
 mod model;
 mod op;
 mod plan;
+mod profile;
 mod run;
 mod tokenize;
 mod verify;
@@ -49,6 +50,8 @@ enum Command {
     Verify(verify::Args),
     /// Exact memory a model needs, and whether it fits the device
     Plan(plan::Args),
+    /// Time per layer and kernel on the device's own clock
+    Profile(profile::Args),
     /// The command graph of a model, by layer
     Graph(graph::Args),
 }
@@ -71,6 +74,7 @@ pub fn run() -> ExitCode {
         Command::Embed(args) => embed::run(&context, args),
         Command::Verify(args) => verify::run(&context, args),
         Command::Plan(args) => plan::run(&context, args),
+        Command::Profile(args) => profile::run(&context, args),
         Command::Graph(args) => graph::run(&context, args),
     });
     match outcome {

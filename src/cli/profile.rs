@@ -1,0 +1,112 @@
+//! `profile`: time per layer and kernel on the device's own clock.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::json;
+
+use super::Context;
+use super::model::{ModelArg, by_name, random_inputs};
+use super::plan::capacity;
+use crate::error::{Error, Result};
+use crate::graph::{DeviceWeights, NodeTime, Session, SessionOptions, fuse};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArg,
+    /// Sequences at once
+    #[arg(long, default_value_t = 1)]
+    batch: usize,
+    /// Tokens per sequence
+    #[arg(long, default_value_t = 64)]
+    tokens: usize,
+    /// Passes; times are medians
+    #[arg(short, default_value_t = 5)]
+    repetitions: usize,
+    /// Also write the median pass for a Chrome-trace viewer
+    #[arg(long)]
+    trace: Option<PathBuf>,
+}
+
+pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
+    let model = args.model.open(context, false)?;
+    let inputs = random_inputs(&model.info, args.batch, args.tokens, false)?;
+    let gpu = context.gpu()?;
+    let graph = Arc::new(fuse(model.graph, &[])?);
+    let capacity = capacity(&graph, &[("batch", args.batch), ("tokens", args.tokens)]);
+    let weights = DeviceWeights::new(&gpu);
+    let options = SessionOptions::default();
+    let session =
+        Session::new(graph, &weights, capacity, &options, &mut context.load_progress())?;
+    // The first pass pays for what drivers put off until a pipeline is used.
+    let (mut times, clock) = session.profile(&by_name(&inputs))?;
+    let mut samples: Vec<Vec<f64>> = vec![Vec::new(); times.len()];
+    for _ in 0..args.repetitions.max(1) {
+        context.check_cancelled()?;
+        let (pass, _) = session.profile(&by_name(&inputs))?;
+        samples.iter_mut().zip(pass).for_each(|(all, one)| all.push(one.ns));
+    }
+    for (time, mut all) in times.iter_mut().zip(samples) {
+        all.sort_by(f64::total_cmp);
+        time.ns = all[all.len() / 2];
+    }
+    if let Some(path) = &args.trace {
+        let text = trace(&times).to_string();
+        std::fs::write(path, text).map_err(|e| Error::io(path, e))?;
+    }
+    report(context, &times, clock.name())
+}
+
+/// Complete events ("X") in microseconds, one after the other, as the viewer takes them.
+fn trace(times: &[NodeTime]) -> serde_json::Value {
+    let mut start = 0.0;
+    let event = |t: &NodeTime| {
+        let begin = start;
+        start += t.ns / 1e3;
+        json!({"name": t.kernel, "cat": t.op, "ph": "X", "ts": begin, "dur": t.ns / 1e3,
+            "pid": 0, "tid": 0, "args": {"layer": t.layer}})
+    };
+    json!({"traceEvents": times.iter().map(event).collect::<Vec<_>>()})
+}
+
+fn report(context: &Context, times: &[NodeTime], clock: &str) -> Result<()> {
+    let total: f64 = times.iter().map(|t| t.ns).sum();
+    if context.json {
+        let row = |t: &NodeTime| {
+            json!({"layer": t.layer, "op": t.op, "kernel": t.kernel, "ns": t.ns})
+        };
+        let rows: Vec<_> = times.iter().map(row).collect();
+        let answer = json!({"clock": clock, "total_ns": total, "nodes": rows});
+        return context.line(&answer.to_string());
+    }
+    let sum = |key: fn(&NodeTime) -> &str| {
+        let mut sums: BTreeMap<&str, (usize, f64)> = BTreeMap::new();
+        for time in times {
+            let entry = sums.entry(key(time)).or_default();
+            entry.0 += 1;
+            entry.1 += time.ns;
+        }
+        let mut rows: Vec<_> = sums.into_iter().collect();
+        rows.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
+        rows
+    };
+    for (title, rows) in [("kernel", sum(|t| t.kernel)), ("layer", sum(|t| &t.layer))] {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header([title, "dispatches", "ms", "share"]);
+        for (name, (count, ns)) in rows {
+            let share = format!("{:.1} %", 100.0 * ns / total);
+            table.add_row([name.to_owned(), count.to_string(), format!("{:.3}", ns / 1e6), share]);
+        }
+        for column in 1..4 {
+            if let Some(column) = table.column_mut(column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        context.line(&table.to_string())?;
+    }
+    context.line(&format!("total {:.3} ms, {clock}", total / 1e6))
+}
