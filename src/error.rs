@@ -69,7 +69,7 @@ pub enum Error {
     /// The device's memory, or the budget set for it, does not suffice.
     #[error("out of device memory: {0}")]
     OutOfMemory(String),
-    /// The device was lost; build a new `Gpu` to go on.
+    /// The device was lost; build a new [`Gpu`](crate::gpu::Gpu) to go on.
     #[error("device lost: {0}")]
     DeviceLost(String),
     /// The driver or wgpu reported an error.

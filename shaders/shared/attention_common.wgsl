@@ -85,14 +85,15 @@ fn visible_keys(first_query: u32, last_query: u32) -> Keys {
 }
 
 // Whether the query sees the key, key padding aside. `key` may lie beyond the last one.
+// Without short circuits: SwiftShader's compiler does not come back from this many branches.
 fn sees(query: u32, key: u32) -> bool {
     let position = i32(query) + params.q_offset;
     var visible = key < params.kv_len;
     if (CAUSAL || HAS_WINDOW) {
-        visible = visible && i32(key) <= position;
+        visible &= i32(key) <= position;
     }
     if (HAS_WINDOW) {
-        visible = visible && i32(key) + i32(params.window) > position;
+        visible &= i32(key) + i32(params.window) > position;
     }
     return visible;
 }

@@ -39,8 +39,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let capacity = capacity(&graph, &[("batch", args.batch), ("tokens", args.tokens)]);
     let weights = DeviceWeights::new(&gpu);
     let options = SessionOptions::default();
-    let session =
-        Session::new(graph, &weights, capacity, &options, &mut context.load_progress())?;
+    let session = Session::new(graph, &weights, capacity, &options, &mut context.load_progress())?;
     // The first pass pays for what drivers put off until a pipeline is used.
     let (mut times, clock) = session.profile(&by_name(&inputs))?;
     let mut samples: Vec<Vec<f64>> = vec![Vec::new(); times.len()];
@@ -75,9 +74,8 @@ fn trace(times: &[NodeTime]) -> serde_json::Value {
 fn report(context: &Context, times: &[NodeTime], clock: &str) -> Result<()> {
     let total: f64 = times.iter().map(|t| t.ns).sum();
     if context.json {
-        let row = |t: &NodeTime| {
-            json!({"layer": t.layer, "op": t.op, "kernel": t.kernel, "ns": t.ns})
-        };
+        let row =
+            |t: &NodeTime| json!({"layer": t.layer, "op": t.op, "kernel": t.kernel, "ns": t.ns});
         let rows: Vec<_> = times.iter().map(row).collect();
         let answer = json!({"clock": clock, "total_ns": total, "nodes": rows});
         return context.line(&answer.to_string());
