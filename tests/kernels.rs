@@ -28,7 +28,8 @@ fn run_all(gpu: Option<&Gpu>) {
 
 #[test]
 fn every_variant_matches_its_reference_with_checks_on() {
-    run_all(Some(&common::checked()));
+    let options = GpuOptions { checked: true, ..GpuOptions::default() };
+    run_all(Some(&common::open(options)));
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn check(gpu: &Gpu, op: &Matmul, inputs: &[Option<Tensor>], options: RunOptions<
 
 #[test]
 fn a_weight_in_parts_gives_the_same_columns() {
-    let gpu = common::checked();
+    let gpu = common::open(GpuOptions { checked: true, ..GpuOptions::default() });
     let mut rng = Rng::new(5);
     let op = Matmul { layout: Layout::Nt, activation: Activation::Relu };
     for m in [1, 11] {
@@ -43,7 +43,7 @@ fn a_weight_in_parts_gives_the_same_columns() {
 
 #[test]
 fn weights_per_batch_are_parted_by_batch() {
-    let gpu = common::checked();
+    let gpu = common::open(GpuOptions { checked: true, ..GpuOptions::default() });
     let mut rng = Rng::new(6);
     let op = Matmul::linear();
     let inputs = [Some(rng.tensor([4, 2, 9, 12])), Some(rng.tensor([4, 2, 5, 12])), None, None];
