@@ -3,8 +3,13 @@
 
 use std::str::FromStr;
 
+use crate::error::{Error, Result};
+
 /// Most sizes one argument may stand for.
 const MAX_SIZES: usize = 256;
+
+/// Most combinations of the lists of one command.
+const MAX_COMBINATIONS: usize = 4096;
 
 /// A list of sizes, at least one, each positive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +22,9 @@ impl FromStr for Sizes {
         let mut sizes = Vec::new();
         for item in text.split(',') {
             extend(item.trim(), &mut sizes)?;
-            limit(sizes.len())?;
+            if sizes.len() > MAX_SIZES {
+                return Err(format!("more than {MAX_SIZES} sizes"));
+            }
         }
         Ok(Self(sizes))
     }
@@ -37,30 +44,38 @@ impl<const N: usize> FromStr for Products<N> {
             if parts.len() != N {
                 return Err(format!("`{item}`: expected {N} sizes joined by `x`"));
             }
-            let mut found = vec![[0; N]];
-            for (i, part) in parts.into_iter().enumerate() {
-                let mut sizes = Vec::new();
-                extend(part, &mut sizes)?;
-                limit(found.len() * sizes.len())?;
-                let with = |product: &[usize; N], size| {
-                    let mut product = *product;
-                    product[i] = size;
-                    product
-                };
-                found = found.iter().flat_map(|p| sizes.iter().map(|&s| with(p, s))).collect();
+            let mut lists = vec![Vec::new(); N];
+            for (list, part) in lists.iter_mut().zip(parts) {
+                extend(part, list)?;
             }
+            let found = combine(std::array::from_fn(|i| lists[i].as_slice()));
+            let found = found.filter(|found| products.len() + found.len() <= MAX_SIZES);
+            let found = found.ok_or_else(|| format!("more than {MAX_SIZES} sizes"))?;
             products.extend(found);
-            limit(products.len())?;
         }
         Ok(Self(products))
     }
 }
 
-fn limit(count: usize) -> Result<(), String> {
-    if count > MAX_SIZES {
-        return Err(format!("more than {MAX_SIZES} sizes"));
-    }
-    Ok(())
+/// One of each list, in every combination, the last list changing fastest.
+pub(super) fn combinations<const N: usize>(lists: [&[usize]; N]) -> Result<Vec<[usize; N]>> {
+    combine(lists).ok_or_else(|| {
+        Error::Argument(format!("the lists of sizes combine to more than {MAX_COMBINATIONS} rows"))
+    })
+}
+
+/// `None` when there are more than [`MAX_COMBINATIONS`].
+fn combine<const N: usize>(lists: [&[usize]; N]) -> Option<Vec<[usize; N]>> {
+    let count = lists.iter().try_fold(1usize, |n, list| n.checked_mul(list.len()));
+    let count = count.filter(|&n| n <= MAX_COMBINATIONS)?;
+    let one = |mut i: usize| {
+        let mut sizes = [0; N];
+        for (size, list) in sizes.iter_mut().zip(lists).rev() {
+            (*size, i) = (list[i % list.len()], i / list.len());
+        }
+        sizes
+    };
+    Some((0..count).map(one).collect())
 }
 
 /// Appends one size or the sizes of one range.
@@ -123,8 +138,23 @@ mod tests {
     #[test]
     fn what_is_no_size_is_an_error() {
         for text in [
-            "", ",", "0", "-4", "4-", "a", "1,", "8-4", "1-8*1", "1-8*0", "1-8+0", "1-8*", "1.5",
-            "0-8", "1-1000", "1-8*2+1", "99999999999999999999999",
+            "",
+            ",",
+            "0",
+            "-4",
+            "4-",
+            "a",
+            "1,",
+            "8-4",
+            "1-8*1",
+            "1-8*0",
+            "1-8+0",
+            "1-8*",
+            "1.5",
+            "0-8",
+            "1-1000",
+            "1-8*2+1",
+            "99999999999999999999999",
         ] {
             assert!(sizes(text).is_err(), "{text}");
         }

@@ -48,10 +48,7 @@ const LEAST_COPY_BYTES: u64 = 16 << 20;
 
 /// Kernels that are no op's, as (source, variant, field table): for the shader tests.
 pub fn extra_kernels() -> Vec<(ShaderSource, Spec, &'static [Field])> {
-    vec![
-        (FLOPS, Spec::new(), FlopsParams::FIELDS),
-        (COPY, copy_spec(), CopyParams::FIELDS),
-    ]
+    vec![(FLOPS, Spec::new(), FlopsParams::FIELDS), (COPY, copy_spec(), CopyParams::FIELDS)]
 }
 
 fn copy_spec() -> Spec {
