@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 
 use naga::back::{hlsl, msl, spv};
 use tilewright::gpu::{Caps, Shader, ShaderSource, Spec, load};
-use tilewright::ops::{Call, registry};
+use tilewright::ops::{Call, extra_kernels, registry};
 use tilewright::tensor::Meta;
 
 /// (source, spec, twin) of every variant, each once.
 fn variants() -> Vec<(ShaderSource, Spec, &'static [tilewright::gpu::Field])> {
     let mut seen = BTreeSet::new();
-    let mut out = Vec::new();
+    let mut out = extra_kernels();
     for subgroup in [None, Some(4), Some(8), Some(16), Some(32), Some(64)] {
         let f16 = subgroup.is_some();
         let range = subgroup.map(|s| (s, s));

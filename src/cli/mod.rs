@@ -3,6 +3,7 @@
 //! Answers go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed (one line
 //! `error: …`), 2 wrong usage.
 
+mod bench;
 mod context;
 mod devices;
 mod embed;
@@ -48,6 +49,8 @@ enum Command {
     Embed(embed::Args),
     /// Check kernels or a whole model against the CPU reference
     Verify(verify::Args),
+    /// Speed of kernels on this device, each checked before it is timed
+    Bench(bench::Args),
     /// Exact memory a model needs, and whether it fits the device
     Plan(plan::Args),
     /// Time per layer and kernel on the device's own clock
@@ -73,6 +76,7 @@ pub fn run() -> ExitCode {
         Command::Tokenize(args) => tokenize::run(&context, args),
         Command::Embed(args) => embed::run(&context, args),
         Command::Verify(args) => verify::run(&context, args),
+        Command::Bench(args) => bench::run(&context, args),
         Command::Plan(args) => plan::run(&context, args),
         Command::Profile(args) => profile::run(&context, args),
         Command::Graph(args) => graph::run(&context, args),

@@ -329,7 +329,21 @@ impl Gpu {
 
     /// Polls until `done` answers, without wgpu's blocking wait, which panics when the device
     /// is lost while it waits.
-    pub(super) fn wait_for<T>(&self, what: &str, mut done: impl FnMut() -> Option<T>) -> Result<T> {
+    ///
+    /// Short work is answered promptly, long work does not burn a core.
+    pub(super) fn wait_for<T>(&self, what: &str, done: impl FnMut() -> Option<T>) -> Result<T> {
+        self.wait_paced(what, done, |waited| {
+            (waited / 20).clamp(Duration::from_micros(20), Duration::from_millis(2))
+        })
+    }
+
+    /// The same, with `pause` giving the time to sleep after so long a wait.
+    pub(super) fn wait_paced<T>(
+        &self,
+        what: &str,
+        mut done: impl FnMut() -> Option<T>,
+        pause: impl Fn(Duration) -> Duration,
+    ) -> Result<T> {
         self.inner.counters.waits.fetch_add(1, Ordering::Relaxed);
         let start = Instant::now();
         loop {
@@ -348,10 +362,7 @@ impl Gpu {
                     what: what.to_owned(),
                 });
             }
-            // Short work is answered promptly, long work does not burn a core.
-            std::thread::sleep(
-                (waited / 20).clamp(Duration::from_micros(20), Duration::from_millis(2)),
-            );
+            std::thread::sleep(pause(waited));
         }
     }
 
