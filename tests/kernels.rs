@@ -28,7 +28,7 @@ fn run_all(gpu: Option<&Gpu>) {
 
 #[test]
 fn every_variant_matches_its_reference_with_checks_on() {
-    run_all(Some(&common::checked()));
+    run_all(Some(&common::open(GpuOptions { checked: true, ..GpuOptions::default() })));
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 mod common;
 
+use tilewright::Error;
+use tilewright::gpu::{Gpu, GpuOptions};
 use tilewright::ops::{Activation, Layout, Matmul, Request, Rng, RunOptions, Tolerance, find, run};
 use tilewright::tensor::{DType, Sizes, Tensor};
-use tilewright::{Error, gpu::Gpu};
 
 fn reference(op: &Matmul, inputs: &[Option<Tensor>]) -> Tensor {
     use tilewright::ops::{Args, Op};
@@ -22,7 +23,7 @@ fn check(gpu: &Gpu, op: &Matmul, inputs: &[Option<Tensor>], options: RunOptions<
 
 #[test]
 fn a_weight_in_parts_gives_the_same_columns() {
-    let gpu = common::checked();
+    let gpu = common::open(GpuOptions { checked: true, ..GpuOptions::default() });
     let mut rng = Rng::new(5);
     let op = Matmul { layout: Layout::Nt, activation: Activation::Relu };
     for m in [1, 11] {
@@ -43,7 +44,7 @@ fn a_weight_in_parts_gives_the_same_columns() {
 
 #[test]
 fn weights_per_batch_are_parted_by_batch() {
-    let gpu = common::checked();
+    let gpu = common::open(GpuOptions { checked: true, ..GpuOptions::default() });
     let mut rng = Rng::new(6);
     let op = Matmul::linear();
     let inputs = [Some(rng.tensor([4, 2, 9, 12])), Some(rng.tensor([4, 2, 5, 12])), None, None];

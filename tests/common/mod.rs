@@ -21,8 +21,3 @@ pub fn open(options: GpuOptions) -> Gpu {
     assert!(name.contains(&announced), "expected an adapter named {announced}, found {name}");
     adapter.open(options).unwrap_or_else(|e| panic!("{}: {e}", adapter.name()))
 }
-
-/// A device with naga's run-time checks compiled into every kernel.
-pub fn checked() -> Gpu {
-    open(GpuOptions { checked: true, ..GpuOptions::default() })
-}
