@@ -1,7 +1,8 @@
-//! Reading files that somebody else wrote: regular files only, whole under a size cap or by range.
+//! Reading files that somebody else wrote: regular files only, whole under a size cap or by range;
+//! and writing files whole or not at all.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
@@ -39,6 +40,46 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
         let at = e.utf8_error().valid_up_to();
         Error::file(path, format!("is not UTF-8 text: invalid byte at offset {at}"))
     })
+}
+
+/// Writes a file that appears whole or not at all: the bytes go to a file beside it that is
+/// renamed when complete. A target that is not a regular file (`/dev/full`, a pipe) is written
+/// to directly.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => {
+            Err(Error::file(path, "is a folder; the name of a file to write is expected"))
+        }
+        Ok(found) if !found.is_file() => {
+            std::fs::write(path, bytes).map_err(|e| Error::io(path, e))
+        }
+        // Through a link the file it names is replaced, not the link.
+        Ok(_) => replace(&path.canonicalize().map_err(|e| Error::io(path, e))?, bytes),
+        Err(_) => replace(path, bytes),
+    }
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = beside(path)?;
+    let done = std::fs::write(&temporary, bytes)
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .map_err(|e| Error::io(path, e));
+    if done.is_err() {
+        // The first error is the one to report; the file may not even exist.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    done
+}
+
+fn beside(path: &Path) -> Result<PathBuf> {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let name = path.file_name().ok_or_else(|| Error::file(path, "is not the name of a file"))?;
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    let serial = NEXT.fetch_add(1, Ordering::Relaxed);
+    temporary.push(format!(".{}-{serial}.tmp", std::process::id()));
+    Ok(path.with_file_name(temporary))
 }
 
 /// Parses JSON text that was read from `path`.

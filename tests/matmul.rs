@@ -2,9 +2,10 @@
 
 mod common;
 
+use tilewright::Error;
+use tilewright::gpu::{Gpu, GpuOptions};
 use tilewright::ops::{Activation, Layout, Matmul, Request, Rng, RunOptions, Tolerance, find, run};
 use tilewright::tensor::{DType, Sizes, Tensor};
-use tilewright::{Error, gpu::Gpu};
 
 fn reference(op: &Matmul, inputs: &[Option<Tensor>]) -> Tensor {
     use tilewright::ops::{Args, Op};

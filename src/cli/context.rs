@@ -5,12 +5,14 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{ArgAction, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::error::{Error, Result};
-use crate::gpu::{Choice, Gpu, GpuOptions, Selector, select};
+use crate::gpu::{Choice, Gpu, GpuOptions, Selector, adapters, select};
 use crate::graph::Progress;
 use crate::tensor::DType;
 
@@ -67,6 +69,8 @@ impl Context {
             if flag.swap(true, Ordering::SeqCst) {
                 std::process::exit(130);
             }
+            // Without the thread, Ctrl-C waits for the next look at the flag: no worse.
+            let _ = std::thread::Builder::new().spawn(stop_after_grace);
         };
         ctrlc::set_handler(handler)
             .map_err(|e| Error::Argument(format!("cannot listen for Ctrl-C: {e}")))?;
@@ -102,6 +106,10 @@ impl Context {
             // A software adapter is better than none here.
             Selector::Auto => match select(&Selector::Auto, gpu_options())? {
                 Choice::Gpu(gpu) => return Ok(gpu),
+                Choice::Cpu(reason) if adapters().is_empty() => {
+                    let message = format!("this command runs kernels: {reason}");
+                    return Err(Error::NoAdapter(message));
+                }
                 Choice::Cpu(_) => Selector::Index(0),
             },
             other => other.clone(),
@@ -139,8 +147,13 @@ impl Context {
     /// A line on stderr that is not an answer.
     pub fn notice(&self, message: &str) {
         if !self.quiet {
-            eprintln!("{message}");
+            complain(message);
         }
+    }
+
+    /// Warnings about what was read, which `--quiet` does not silence.
+    pub fn warn(&self, warnings: &[String]) {
+        warnings.iter().for_each(|w| complain(&format!("warning: {w}")));
     }
 
     /// Writes a line of the answer to stdout.
@@ -203,9 +216,34 @@ impl Context {
     }
 }
 
-/// Reads a whole text file, with its name in the error.
+/// Ends the process when Ctrl-C was not answered: a long forward pass on the CPU, a driver or
+/// another crate does not look at the flag. Files are written whole or not at all, so none is
+/// left half done.
+fn stop_after_grace() {
+    std::thread::sleep(Duration::from_secs(1));
+    complain(&format!("error: {}", Error::Cancelled));
+    std::process::exit(1);
+}
+
+/// Writes a line to stderr. `eprintln!` panics when nobody reads it or the disk is full.
+pub(super) fn complain(message: &str) {
+    let _ = writeln!(std::io::stderr(), "{message}");
+}
+
+/// Reads a whole text file or pipe, with its name in the error.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|e| Error::io(path, e))
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        Error::file(path, format!("is not UTF-8 text: invalid byte at offset {at}"))
+    })?;
+    // Some editors begin UTF-8 files with a byte-order mark.
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
+/// Parser of sizes such as `--batch`: at least 1, and beyond 2^24 a typing error.
+pub(super) fn count() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=1 << 24)
 }
 
 /// How the program opens devices: compiled pipelines and verdicts are kept between runs in

@@ -8,9 +8,10 @@ use clap::ValueEnum;
 use serde_json::json;
 
 use super::Context;
-use super::context::read_text;
+use super::context::{count, read_text};
 use super::model::ModelArg;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::files::write_whole;
 use crate::models::Device;
 use crate::tasks::{EmbedOptions, Embedder, Embedding};
 use crate::tensor::Tensor;
@@ -30,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value = "jsonl")]
     format: Format,
     /// Where the answer goes instead of stdout; safetensors needs it
-    #[arg(short, long)]
+    #[arg(short, long, required_if_eq("format", "safetensors"))]
     output: Option<PathBuf>,
     /// How token vectors become one
     #[arg(long, value_enum, default_value = "auto")]
@@ -39,10 +40,10 @@ pub(crate) struct Args {
     #[arg(long)]
     normalize: bool,
     /// Most texts in one forward pass
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, value_parser = count(), allow_negative_numbers = true)]
     batch: usize,
     /// Print the cosine of every pair instead of the vectors
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["format", "output"])]
     similarity: bool,
 }
 
@@ -90,6 +91,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
         if context.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     bar.finish_and_clear();
+    context.warn(&embedder.warnings());
     let cut = embeddings.iter().filter(|e| e.truncated > 0).count();
     if cut > 0 {
         let most = embedder.max_tokens();
@@ -103,13 +105,8 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
             (Some(path), Format::Safetensors) => {
                 write(path, &[("embeddings", stack(&embeddings, width)?)])?;
             }
-            (None, Format::Safetensors) => {
-                let message = "--format safetensors needs --output FILE".to_owned();
-                return Err(Error::Argument(message));
-            }
             (Some(path), format) => {
-                let bytes = render(format, &texts, &embeddings, width);
-                std::fs::write(path, bytes).map_err(|e| Error::io(path, e))?;
+                write_whole(path, &render(format, &texts, &embeddings, width))?;
             }
             (None, format) => context.write(&render(format, &texts, &embeddings, width))?,
         }

@@ -6,7 +6,8 @@ use clap::ValueEnum;
 
 use super::Context;
 use super::model::ModelArg;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::files::write_whole;
 use crate::graph::{Fusion, fuse, to_dot, to_json, to_svg};
 
 #[derive(clap::Args)]
@@ -41,7 +42,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
         Form::Svg => to_svg(&graph),
     };
     match &args.file {
-        Some(path) => std::fs::write(path, text).map_err(|e| Error::io(path, e)),
+        Some(path) => write_whole(path, text.as_bytes()),
         None => context.write(text.as_bytes()),
     }
 }

@@ -85,7 +85,7 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", one_line(&error.to_string()));
+            context::complain(&format!("error: {}", one_line(&error.to_string())));
             ExitCode::FAILURE
         }
     }

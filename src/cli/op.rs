@@ -1,5 +1,6 @@
 //! `op`: one op from tensors to tensors.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::Context;
@@ -31,11 +32,16 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let entry = find(&args.name)?;
     let file = SafeTensors::open(&args.input)?;
     let mut request = Request::new(&args.name);
+    let mut seen = HashSet::new();
     for setting in &args.settings {
-        let (key, value) = setting
-            .split_once('=')
-            .ok_or_else(|| Error::Argument(format!("--set {setting}: expected KEY=VALUE")))?;
-        request = request.setting(key.trim(), value.trim());
+        let fail = |what| Error::Argument(format!("--set {setting}: {what}"));
+        let pair = setting.split_once('=').map(|(key, value)| (key.trim(), value.trim()));
+        let pair = pair.filter(|(key, _)| !key.is_empty());
+        let (key, value) = pair.ok_or_else(|| fail("expected KEY=VALUE"))?;
+        if !seen.insert(key) {
+            return Err(fail("this key is given twice"));
+        }
+        request = request.setting(key, value);
     }
     for name in file.names().map(str::to_owned).collect::<Vec<_>>() {
         request = request.tensor(&name, file.read(&name)?);
@@ -47,6 +53,10 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
         Choice::Gpu(gpu) => {
             let options = RunOptions { kernel: args.variant.as_deref(), ..RunOptions::default() };
             run_gpu(&gpu, &*op, &inputs, &sizes, options)?
+        }
+        Choice::Cpu(_) if args.variant.is_some() => {
+            let message = "--variant names a kernel, and the cpu route has none: give --device";
+            return Err(Error::Argument(message.to_owned()));
         }
         Choice::Cpu(_) => run_cpu(&*op, &inputs, &sizes)?,
     };

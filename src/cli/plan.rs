@@ -4,9 +4,10 @@ use comfy_table::{Table, presets};
 use serde_json::json;
 
 use super::Context;
+use super::context::count;
 use super::model::ModelArg;
 use crate::error::{Error, Result};
-use crate::gpu::{Choice, GpuOptions, NO_ADAPTER_HELP, adapters};
+use crate::gpu::{Gpu, GpuOptions, NO_ADAPTER_HELP, adapters};
 use crate::graph::{Graph, Plan, fuse};
 use crate::tensor::{Sizes, Sym};
 
@@ -15,10 +16,10 @@ pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArg,
     /// Sequences at once
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = count(), allow_negative_numbers = true)]
     batch: usize,
     /// Tokens per sequence; the model's most if not given
-    #[arg(long)]
+    #[arg(long, value_parser = count(), allow_negative_numbers = true)]
     tokens: Option<usize>,
     /// Largest storage binding in bytes to plan for, instead of the device's
     #[arg(long, value_name = "BYTES")]
@@ -38,12 +39,9 @@ pub(super) fn capacity(graph: &Graph, sizes: &[(&str, usize)]) -> Sizes {
 pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let model = args.model.open(context, false)?;
     let tokens = args.tokens.unwrap_or(model.info.max_tokens);
-    if args.batch == 0 || tokens == 0 || tokens > model.info.max_tokens {
-        let most = model.info.max_tokens;
-        let message = format!(
-            "--batch {} --tokens {tokens}: both must be at least 1, and tokens at most {most}",
-            args.batch
-        );
+    let most = model.info.max_tokens;
+    if tokens > most {
+        let message = format!("--tokens {tokens}: the model takes at most {most}");
         return Err(Error::Argument(message));
     }
     let (device, max_binding) = device(context, args.max_binding)?;
@@ -87,16 +85,16 @@ fn device(context: &Context, max_binding: Option<u64>) -> Result<(String, u64)> 
     if let Some(bytes) = max_binding {
         return Ok(("a device of that limit".to_owned(), bytes));
     }
-    match context.device()? {
-        Choice::Gpu(gpu) => Ok((gpu.caps().name.clone(), gpu.caps().max_binding)),
-        Choice::Cpu(_) => match adapters().first() {
-            Some(adapter) => {
-                let caps = adapter.open(GpuOptions::default())?.caps().clone();
-                Ok((caps.name, caps.max_binding))
-            }
-            None => Err(Error::NoAdapter(format!(
-                "no adapter to plan for: {NO_ADAPTER_HELP}, or give --max-binding"
-            ))),
-        },
+    let gpu = if context.forced_cpu() { first_adapter()? } else { context.gpu()? };
+    Ok((gpu.caps().name.clone(), gpu.caps().max_binding))
+}
+
+/// With `--device cpu` the plan is for the adapter that a GPU run would have.
+fn first_adapter() -> Result<Gpu> {
+    match adapters().first() {
+        Some(adapter) => adapter.open(GpuOptions::default()),
+        None => Err(Error::NoAdapter(format!(
+            "no adapter to plan for: {NO_ADAPTER_HELP}, or give --max-binding"
+        ))),
     }
 }

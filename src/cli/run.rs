@@ -33,6 +33,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
         runner.reserve(&sizes, &mut context.load_progress())?;
     }
     let outputs = runner.run(&by_name(&inputs))?;
+    context.warn(&runner.warnings());
     let named: Vec<_> = outputs.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
     write(&args.output, &named)?;
     for (name, tensor) in &named {

@@ -10,7 +10,6 @@ use serde_json::json;
 use super::model::{ModelArg, by_name, random_inputs, read_inputs};
 use super::{Context, failed};
 use crate::error::Result;
-use crate::gpu::Choice;
 use crate::graph::fuse;
 use crate::models::verify;
 use crate::ops::{Outcome, Verdict, registry, verify_ops};
@@ -54,6 +53,7 @@ fn model(context: &Context, args: ModelArgs) -> Result<()> {
     let gpu = context.gpu()?;
     let graph = Arc::new(fuse(model.graph, &[])?);
     let checks = verify(&graph, &gpu, &by_name(&inputs), &mut context.load_progress())?;
+    context.warn(&graph.warnings());
     let mut layers: Vec<(&str, f64)> = Vec::new();
     for check in &checks {
         let relative = check.max_abs / check.scale.max(f64::MIN_POSITIVE);
@@ -100,12 +100,7 @@ struct Row {
 }
 
 fn ops(context: &Context) -> Result<()> {
-    let gpu = match context.device()? {
-        Choice::Gpu(gpu) => Some(gpu),
-        Choice::Cpu(_) if context.forced_cpu() => None,
-        // Kernels are what is to be verified: a software adapter is better than none.
-        Choice::Cpu(_) => Some(context.gpu()?),
-    };
+    let gpu = if context.forced_cpu() { None } else { Some(context.gpu()?) };
     let name = gpu.as_ref().map_or("CPU reference route", |g| g.caps().name.as_str()).to_owned();
     let bar = context.bar("verifying", registry().len() as u64, false);
     let verdicts = verify_ops(gpu.as_ref(), |op| {

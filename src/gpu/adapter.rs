@@ -23,7 +23,7 @@ impl FromStr for Selector {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(match (text, text.parse()) {
+        Ok(match (text.to_ascii_lowercase().as_str(), text.parse()) {
             ("auto" | "", _) => Self::Auto,
             ("cpu", _) => Self::Cpu,
             (_, Ok(index)) => Self::Index(index),
@@ -168,6 +168,7 @@ mod tests {
         let parse = |s: &str| s.parse::<Selector>().unwrap_or_default();
         assert_eq!(parse("auto"), Selector::Auto);
         assert_eq!(parse("cpu"), Selector::Cpu);
+        assert_eq!(parse("CPU"), Selector::Cpu);
         assert_eq!(parse("1"), Selector::Index(1));
         assert_eq!(parse("llvm"), Selector::Name("llvm".into()));
     }

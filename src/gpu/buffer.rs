@@ -135,8 +135,9 @@ impl Upload {
         let staging = (0..2)
             .map(|i| {
                 let buffer = gpu.buffer_with(&format!("upload {i}"), CHUNK, usage)?;
-                let mapping = Some(map(&buffer, wgpu::MapMode::Write));
-                Ok(Staging { buffer, mapping })
+                // In a scope: a host's device may be dead without our knowing.
+                let mapping = gpu.scoped("upload", || map(&buffer, wgpu::MapMode::Write))?;
+                Ok(Staging { buffer, mapping: Some(mapping) })
             })
             .collect::<Result<_>>()?;
         Ok(Self { gpu: gpu.clone(), staging, next: 0, scratch: Vec::new() })
@@ -186,7 +187,7 @@ impl Upload {
             gpu.inner.queue.submit([encoder.finish()]);
             Ok(())
         })??;
-        stage.mapping = Some(map(&stage.buffer, wgpu::MapMode::Write));
+        stage.mapping = Some(gpu.scoped("upload", || map(&stage.buffer, wgpu::MapMode::Write))?);
         Ok(())
     }
 }

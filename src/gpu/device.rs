@@ -204,7 +204,8 @@ impl Gpu {
     /// callback, no change of state.
     ///
     /// Errors with [`Error::Missing`] when the device was opened without
-    /// `Features::IMMEDIATES` or with less than 128 bytes of immediates.
+    /// `Features::IMMEDIATES`, with less than 128 bytes of immediates, or with less than
+    /// WebGPU guarantees of what kernels use ([`Caps::baseline`]), as `downlevel_defaults` is.
     pub fn from_wgpu(
         adapter: &wgpu::Adapter,
         device: wgpu::Device,
@@ -232,6 +233,16 @@ impl Gpu {
                 super::MAX_PARAMS,
                 caps.max_immediates
             )));
+        }
+        let least = Caps::baseline();
+        for (what, found, needed) in [
+            ("storage buffers per kernel", caps.max_storage_buffers, least.max_storage_buffers),
+            ("invocations per workgroup", caps.max_invocations, least.max_invocations),
+            ("bytes of workgroup memory", caps.workgroup_memory, least.workgroup_memory),
+        ] {
+            if found < needed {
+                return Err(lacks(format!("{needed} {what} (it has {found})")));
+            }
         }
         let driver_cache =
             options.cache_dir.as_deref().filter(|_| caps.pipeline_cache).and_then(|dir| {

@@ -40,6 +40,8 @@ pub struct Session {
     steps: Vec<Step>,
     readbacks: Vec<Readback>,
     prepared: Mutex<Prepared>,
+    /// Held for a whole step: its buffers hold one step's data at a time.
+    running: Mutex<()>,
 }
 
 /// One node with the kernels it may run, preferred first.
@@ -127,8 +129,17 @@ impl Session {
             })
             .collect::<Result<_>>()?;
         gpu.save_pipeline_cache()?;
-        let prepared = Mutex::default();
-        Ok(Self { graph, gpu, plan, base: Sizes::default(), buffers, steps, readbacks, prepared })
+        Ok(Self {
+            graph,
+            gpu,
+            plan,
+            base: Sizes::default(),
+            buffers,
+            steps,
+            readbacks,
+            prepared: Mutex::default(),
+            running: Mutex::default(),
+        })
     }
 
     /// The memory plan.
@@ -154,8 +165,10 @@ impl Session {
     /// One step: inputs from the host, named outputs to the host.
     ///
     /// The sizes are read off the inputs' shapes. Errors when an input is missing, has another
-    /// shape than the graph's, or exceeds the capacity.
+    /// shape than the graph's, or exceeds the capacity. Calls from several threads wait for
+    /// each other.
     pub fn run(&self, inputs: &[(&str, &Tensor)]) -> Result<BTreeMap<String, Tensor>> {
+        let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let sizes = self.write_inputs(inputs)?;
         let mut commands = self.gpu.commands("step");
         self.with_dispatches(&sizes, |all| -> Result<()> {
@@ -308,6 +321,7 @@ impl Session {
 
     /// One step with the time of every node, in order, and the clock it was taken from.
     pub fn profile(&self, inputs: &[(&str, &Tensor)]) -> Result<(Vec<NodeTime>, Clock)> {
+        let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let sizes = self.write_inputs(inputs)?;
         let count = self.steps.len() as u32 + 1;
         match Timestamps::new(&self.gpu, count)? {

@@ -202,6 +202,15 @@ impl Graph {
         weights
     }
 
+    /// What is wrong with the weights read so far, one line each: a NaN or infinity in a
+    /// tensor. Complete once the graph has run.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut found: Vec<_> = self.weights().into_iter().flat_map(Weight::warnings).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
     pub(super) fn source(&self, value: Value) -> &Source {
         &self.values[value.0 as usize].source
     }

@@ -21,6 +21,12 @@ pub trait WeightSource: Send + Sync {
     fn origin(&self) -> Option<String> {
         None
     }
+
+    /// What is wrong with the bytes read so far but does not keep the model from running, such
+    /// as a NaN; one line that names the tensor.
+    fn warning(&self) -> Option<String> {
+        None
+    }
 }
 
 impl WeightSource for Tensor {
@@ -116,6 +122,11 @@ impl Weight {
     /// Shape, and the dtype it is stored in on the device.
     pub fn meta(&self) -> Meta {
         self.meta
+    }
+
+    /// What [`WeightSource::warning`] says of its sources.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        self.pieces.iter().filter_map(|p| p.source.warning())
     }
 
     /// The key under which copies are shared: origin and storage. Two checkpoints have tensors

@@ -74,6 +74,11 @@ impl Runner {
         &self.device
     }
 
+    /// What is wrong with the weights, as far as they were read; see [`Graph::warnings`].
+    pub fn warnings(&self) -> Vec<String> {
+        self.graph.warnings()
+    }
+
     /// Makes the session for these largest sizes, given by symbol name, ahead of the first
     /// call: weights are loaded, with progress, and kernels compiled. Sizes not named are 1.
     pub fn reserve(

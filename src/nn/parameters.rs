@@ -1,11 +1,12 @@
 //! A checkpoint's tensors as graph weights, under the checkpoint's own names.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, Result};
 use crate::graph::{Weight, WeightSource};
 use crate::tensor::{DType, Meta, Shape};
-use crate::weights::{Checkpoint, FileDType};
+use crate::weights::{Checkpoint, FileDType, first_non_finite};
 
 /// Access to a checkpoint for model files: checked shapes, chosen storage, name variants.
 #[derive(Clone)]
@@ -15,11 +16,25 @@ pub struct Parameters {
     dtype: Option<DType>,
 }
 
-/// A tensor of a checkpoint as a source of bytes.
+/// A tensor of a checkpoint as a source of bytes; F64 is narrowed to f32 on the way.
 struct Stored {
     checkpoint: Arc<Checkpoint>,
     name: String,
-    element: usize,
+    dtype: FileDType,
+    /// Index of the first NaN or infinity that was read; `usize::MAX` while there is none.
+    non_finite: AtomicUsize,
+}
+
+impl Stored {
+    /// Reads elements as the file has them and looks for values that are not finite.
+    fn read_checked(&self, first: usize, out: &mut [u8]) -> Result<()> {
+        let count = out.len() / self.dtype.size();
+        self.checkpoint.read_range(&self.name, first..first + count, out)?;
+        if let Some(at) = first_non_finite(self.dtype, out) {
+            self.non_finite.fetch_min(first + at, Ordering::Relaxed);
+        }
+        Ok(())
+    }
 }
 
 impl WeightSource for Stored {
@@ -28,9 +43,23 @@ impl WeightSource for Stored {
     }
 
     fn read(&self, offset: usize, out: &mut [u8]) -> Result<()> {
-        let first = offset / self.element;
-        let count = out.len() / self.element;
-        self.checkpoint.read_range(&self.name, first..first + count, out)
+        if self.dtype != FileDType::F64 {
+            return self.read_checked(offset / self.dtype.size(), out);
+        }
+        let out = out.as_chunks_mut::<4>().0;
+        let mut wide = vec![0; out.len() * 8];
+        self.read_checked(offset / 4, &mut wide)?;
+        for (narrow, wide) in out.iter_mut().zip(wide.as_chunks::<8>().0) {
+            *narrow = (f64::from_le_bytes(*wide) as f32).to_le_bytes();
+        }
+        Ok(())
+    }
+
+    fn warning(&self) -> Option<String> {
+        let at = self.non_finite.load(Ordering::Relaxed);
+        let name = &self.name;
+        (at != usize::MAX)
+            .then(|| format!("tensor `{name}` holds a NaN or infinity, the first at element {at}"))
     }
 }
 
@@ -80,13 +109,9 @@ impl Parameters {
             return Err(Error::tensor(found, message));
         }
         let dtype = match info.dtype {
-            FileDType::F32 => DType::F32,
+            FileDType::F32 | FileDType::F64 => DType::F32,
             FileDType::F16 => DType::F16,
             FileDType::BF16 => DType::BF16,
-            FileDType::F64 => {
-                // Rare enough to be converted whole.
-                return Ok(Weight::constant(found.clone(), self.checkpoint.read(&found)?));
-            }
             other => {
                 let message = format!("has dtype {other}, a weight must be floating point");
                 return Err(Error::tensor(found, message));
@@ -94,7 +119,8 @@ impl Parameters {
         };
         let meta = Meta { shape: Shape::new(dims)?, dtype };
         let checkpoint = Arc::clone(&self.checkpoint);
-        let source = Stored { checkpoint, name: found.clone(), element: dtype.size() };
+        let non_finite = AtomicUsize::new(usize::MAX);
+        let source = Stored { checkpoint, name: found.clone(), dtype: info.dtype, non_finite };
         Ok(Weight::new(found, meta, Arc::new(source)))
     }
 }

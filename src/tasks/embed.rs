@@ -3,6 +3,8 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use rayon::prelude::*;
+
 use crate::error::{Error, Result};
 use crate::graph::Progress;
 use crate::models::{self, BuildOptions, Device, ModelInfo, Outputs, Runner};
@@ -67,6 +69,9 @@ pub struct Embedder {
 /// texts, and is plenty to fill a GPU.
 const TOKENS_PER_PASS: usize = 8192;
 
+/// Texts tokenised between two looks at whether to go on.
+const TEXTS_PER_CHUNK: usize = 1024;
+
 impl Embedder {
     /// Opens a model folder. Weights are read at the first [`embed`](Self::embed).
     pub fn open(folder: impl AsRef<Path>, device: Device, options: EmbedOptions) -> Result<Self> {
@@ -121,6 +126,12 @@ impl Embedder {
         &self.notices
     }
 
+    /// What is wrong with the weights, one line each; complete after the first
+    /// [`embed`](Self::embed).
+    pub fn warnings(&self) -> Vec<String> {
+        self.runner.warnings()
+    }
+
     /// The vectors of these texts, in their order.
     pub fn embed<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Embedding>> {
         let go_on = &mut |_: Progress<'_>| ControlFlow::Continue(());
@@ -128,14 +139,20 @@ impl Embedder {
     }
 
     /// The same with callbacks: `loading` while weights are read, `done` with the number of
-    /// texts finished after each forward pass. Either may stop it with [`Error::Cancelled`].
+    /// texts finished, 0 while they are tokenised. Either may stop it with [`Error::Cancelled`].
     pub fn embed_with<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],
         loading: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
         done: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Vec<Embedding>> {
-        let mut encoded = self.encode(texts)?;
+        let mut encoded = Vec::with_capacity(texts.len());
+        for chunk in texts.chunks(TEXTS_PER_CHUNK) {
+            encoded.extend(self.encode(chunk, encoded.len())?);
+            if done(0).is_break() {
+                return Err(Error::Cancelled);
+            }
+        }
         // Texts of like length go together, so that little is computed for padding.
         encoded.sort_by_key(|e| std::cmp::Reverse(e.encoding.len()));
         let passes = self.passes(&encoded);
@@ -159,9 +176,9 @@ impl Embedder {
         Ok(out.into_iter().flatten().collect())
     }
 
-    fn encode<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Encoded>> {
+    fn encode<S: AsRef<str> + Sync>(&self, texts: &[S], first: usize) -> Result<Vec<Encoded>> {
         texts
-            .iter()
+            .par_iter()
             .enumerate()
             .map(|(index, text)| {
                 let lower = self.lower_case.then(|| text.as_ref().to_lowercase());
@@ -173,7 +190,7 @@ impl Embedder {
                                    no special tokens to an empty text";
                     return Err(Error::Argument(message.to_owned()));
                 }
-                Ok(Encoded { index, encoding, truncated })
+                Ok(Encoded { index: first + index, encoding, truncated })
             })
             .collect()
     }

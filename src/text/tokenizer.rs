@@ -116,20 +116,19 @@ impl Tokenizer {
         self.inner.get_post_processor().map_or(0, |p| p.added_tokens(pair))
     }
 
-    /// An error if any token's id is not below `vocab_size`, the rows of the embedding.
+    /// An error if any token's id, or the pad id, is not below `vocab_size`, the rows of the
+    /// embedding.
     pub fn check_vocab(&self, vocab_size: usize) -> Result<()> {
-        let max_id = self.max_id;
-        if (max_id as usize) < vocab_size {
+        let (what, id) = if self.max_id as usize >= vocab_size {
+            let token = self.token(self.max_id).unwrap_or_default();
+            (format!("token `{}`", one_line(&token)), self.max_id)
+        } else if self.pad_id as usize >= vocab_size {
+            ("padding".to_owned(), self.pad_id)
+        } else {
             return Ok(());
-        }
-        let token = self.token(max_id).unwrap_or_default();
-        Err(Error::file(
-            &self.path,
-            format!(
-                "token `{}` has the id {max_id}; the model's vocabulary has {vocab_size}",
-                one_line(&token)
-            ),
-        ))
+        };
+        let message = format!("{what} has the id {id}; the model's vocabulary has {vocab_size}");
+        Err(Error::file(&self.path, message))
     }
 
     /// Encodes one text, with the model's special tokens around it if `special`.

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use safetensors::{Dtype, View};
 
 use crate::error::{Error, Result};
+use crate::files::write_whole;
 use crate::tensor::{DType, Tensor};
 
 struct Source<'a> {
@@ -37,9 +38,7 @@ impl View for Source<'_> {
     }
 }
 
-/// Writes tensors to a safetensors file, which appears whole or not at all: they go to a file
-/// beside it that is renamed when complete. A target that is not a regular file (`/dev/full`, a
-/// pipe) is written to directly.
+/// Writes tensors to a safetensors file, which appears whole or not at all.
 ///
 /// Errors: a name given twice, and what the operating system says, a full disk included.
 pub fn write(path: impl AsRef<Path>, tensors: &[(&str, Tensor)]) -> Result<()> {
@@ -55,39 +54,6 @@ pub fn write(path: impl AsRef<Path>, tensors: &[(&str, Tensor)]) -> Result<()> {
         .map(|(name, tensor)| (*name, Source { tensor, dims: tensor.shape().dims().to_vec() }));
     let bytes =
         safetensors::serialize(sources, None).map_err(|e| Error::file(path, e.to_string()))?;
-    match std::fs::metadata(path) {
-        Ok(found) if found.is_dir() => {
-            Err(Error::file(path, "is a folder; the name of a file to write is expected"))
-        }
-        Ok(found) if !found.is_file() => {
-            std::fs::write(path, bytes).map_err(|e| Error::io(path, e))
-        }
-        // Through a link the file it names is replaced, not the link.
-        Ok(_) => replace(&path.canonicalize().map_err(|e| Error::io(path, e))?, &bytes),
-        Err(_) => replace(path, &bytes),
-    }
-}
-
-// The crate's own `serialize_to_file` leaves a file that only its owner can read.
-fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = beside(path)?;
-    let done = std::fs::write(&temporary, bytes)
-        .and_then(|()| std::fs::rename(&temporary, path))
-        .map_err(|e| Error::io(path, e));
-    if done.is_err() {
-        // The first error is the one to report; the file may not even exist.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    done
-}
-
-fn beside(path: &Path) -> Result<PathBuf> {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let name = path.file_name().ok_or_else(|| Error::file(path, "is not the name of a file"))?;
-    let mut temporary = std::ffi::OsString::from(".");
-    temporary.push(name);
-    let serial = NEXT.fetch_add(1, Ordering::Relaxed);
-    temporary.push(format!(".{}-{serial}.tmp", std::process::id()));
-    Ok(path.with_file_name(temporary))
+    // The crate's own `serialize_to_file` leaves a file that only its owner can read.
+    write_whole(path, &bytes)
 }

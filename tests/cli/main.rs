@@ -1,0 +1,12 @@
+//! The built program, run as a hostile user runs it.
+
+mod answers;
+#[path = "../common/mod.rs"]
+mod common;
+mod devices;
+#[path = "../common/folder.rs"]
+mod folder;
+mod folders;
+mod program;
+mod streams;
+mod tensors;
