@@ -41,7 +41,10 @@ fn requests(name: &'static str) -> Vec<(&'static str, Request)> {
         "attention" => {
             let mut heads = |queries: usize, keys: usize| {
                 let mut tensor = |tokens| rng.tensor([1, 12, tokens, 64]);
-                new().tensor("q", tensor(queries)).tensor("k", tensor(keys)).tensor("v", tensor(keys))
+                new()
+                    .tensor("q", tensor(queries))
+                    .tensor("k", tensor(keys))
+                    .tensor("v", tensor(keys))
             };
             vec![
                 ("1x12x128x64", heads(TOKENS, TOKENS)),
@@ -59,10 +62,9 @@ fn requests(name: &'static str) -> Vec<(&'static str, Request)> {
             let weight = rng.tensor([HIDDEN]);
             vec![("128x768", new().tensor("x", hidden(&mut rng)).tensor("weight", weight))]
         }
-        "add" => vec![(
-            "128x768",
-            new().tensor("a", hidden(&mut rng)).tensor("b", hidden(&mut rng)),
-        )],
+        "add" => {
+            vec![("128x768", new().tensor("a", hidden(&mut rng)).tensor("b", hidden(&mut rng)))]
+        }
         "embedding" => {
             let ids = (0..TOKENS).map(|_| rng.below(VOCABULARY) as u32).collect();
             let ids = Tensor::u32([TOKENS], ids).expect("as many ids as tokens");

@@ -1,6 +1,6 @@
 //! The only room that names wgpu: device, buffers, shader loader, pipelines, timing.
 //!
-//! A [`Gpu`] is a cheap handle to one device. It is opened by [`Gpu::open`] or wrapped around
+//! A [`Gpu`] is a cheap handle to one device. It is opened by [`select`] or [`Adapter::open`] or wrapped around
 //! a host program's own device by [`Gpu::from_wgpu`]; in the latter case nothing is installed
 //! on it: errors are collected through error scopes around our own calls.
 

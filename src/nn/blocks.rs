@@ -7,8 +7,8 @@ use crate::ops::{Activate, Activation, Add, Attention, HeadLayout, LayerNorm, Ma
 use crate::tensor::Dim;
 use crate::weights;
 
-/// `x weight^T + bias` with `{name}.weight` [n_out, n_in] and, where the checkpoint has it,
-/// `{name}.bias` [n_out].
+/// `x weight^T + bias` with `{name}.weight` `[n_out, n_in]` and, where the checkpoint has it,
+/// `{name}.bias` `[n_out]`.
 pub fn linear(
     graph: &mut Graph,
     parameters: &Parameters,

@@ -247,13 +247,11 @@ impl Attention {
         }
         let Some(bias) = bias else { return Ok(()) };
         let fits = |have: Dim, full: Dim| have == Dim::Const(1) || have == full;
-        match bias.dims.as_slice() {
-            &[bb, bh, bt, bs] if bias.dtype == DType::F32 => {
-                if fits(bb, b) && fits(bh, h) && fits(bt, t) && bs == s {
-                    return Ok(());
-                }
-            }
-            _ => {}
+        if let &[bb, bh, bt, bs] = bias.dims.as_slice()
+            && bias.dtype == DType::F32
+            && (fits(bb, b) && fits(bh, h) && fits(bt, t) && bs == s)
+        {
+            return Ok(());
         }
         let full = SymMeta { dims: vec![b, h, t, s], dtype: DType::F32 };
         Err(format!("bias {bias} must be {full}, where all but the keys may be 1"))
