@@ -49,6 +49,9 @@ pub(super) fn read_inputs(info: &ModelInfo, path: &Path) -> Result<BTreeMap<Stri
     encoder_inputs(info, given)
 }
 
+/// Tokens of random inputs at most; 64 MiB of ids.
+const MOST_RANDOM: usize = 1 << 24;
+
 /// Random ids, the last row padded from the middle on: for checks and benches without text.
 pub(super) fn random_inputs(
     info: &ModelInfo,
@@ -56,6 +59,15 @@ pub(super) fn random_inputs(
     tokens: usize,
     padded: bool,
 ) -> Result<BTreeMap<String, Tensor>> {
+    // Before anything is drawn: the sizes come from the command line.
+    let most = info.max_tokens;
+    if tokens > most || batch.saturating_mul(tokens) > MOST_RANDOM {
+        let message = format!(
+            "{batch} x {tokens} tokens: the model takes at most {most} per sequence, random \
+             inputs have at most {MOST_RANDOM} in all"
+        );
+        return Err(Error::Argument(message));
+    }
     let mut rng = Rng::new(7);
     let mut draw = |below| (0..batch * tokens).map(|_| rng.below(below) as u32).collect();
     let ids = Tensor::u32([batch, tokens], draw(info.vocab_size))?;

@@ -8,9 +8,11 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde_json::json;
 
 use super::Context;
+use super::context::count;
 use super::model::{ModelArg, by_name, random_inputs};
 use super::plan::capacity;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::files::write_whole;
 use crate::graph::{DeviceWeights, NodeTime, Session, SessionOptions, fuse};
 
 #[derive(clap::Args)]
@@ -18,13 +20,13 @@ pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArg,
     /// Sequences at once
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = count(), allow_negative_numbers = true)]
     batch: usize,
     /// Tokens per sequence
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = count(), allow_negative_numbers = true)]
     tokens: usize,
     /// Passes; times are medians
-    #[arg(short, default_value_t = 5)]
+    #[arg(short, default_value_t = 5, value_parser = count(), allow_negative_numbers = true)]
     repetitions: usize,
     /// Also write the median pass for a Chrome-trace viewer
     #[arg(long)]
@@ -43,7 +45,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     // The first pass pays for what drivers put off until a pipeline is used.
     let (mut times, clock) = session.profile(&by_name(&inputs))?;
     let mut samples: Vec<Vec<f64>> = vec![Vec::new(); times.len()];
-    for _ in 0..args.repetitions.max(1) {
+    for _ in 0..args.repetitions {
         context.check_cancelled()?;
         let (pass, _) = session.profile(&by_name(&inputs))?;
         samples.iter_mut().zip(pass).for_each(|(all, one)| all.push(one.ns));
@@ -53,9 +55,9 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
         time.ns = all[all.len() / 2];
     }
     if let Some(path) = &args.trace {
-        let text = trace(&times).to_string();
-        std::fs::write(path, text).map_err(|e| Error::io(path, e))?;
+        write_whole(path, trace(&times).to_string().as_bytes())?;
     }
+    context.warn(&session.graph().warnings());
     report(context, &times, clock.name())
 }
 

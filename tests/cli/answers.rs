@@ -9,7 +9,7 @@ use crate::program::{bert, command, cpu, device, finish, keys, text};
 #[test]
 fn every_command_has_help_that_names_its_options() {
     let global = ["--device", "--dtype", "--json", "--quiet", "--verbose"];
-    let cases: [(&[&str], &[&str]); 10] = [
+    let cases: [(&[&str], &[&str]); 11] = [
         (&["devices"], &[]),
         (&["run"], &["--model", "--input", "--output", "--hidden-states"]),
         (&["op"], &["--input", "--output", "--set", "--variant"]),
@@ -18,6 +18,7 @@ fn every_command_has_help_that_names_its_options() {
         (&["verify", "ops"], &[]),
         (&["verify", "model"], &["--model", "--input"]),
         (&["plan"], &["--model", "--batch", "--tokens", "--max-binding"]),
+        (&["profile"], &["--model", "--batch", "--tokens", "-r", "--trace"]),
         (&["graph"], &["--model", "-o", "--file", "--unfused"]),
         (&[], &["devices", "run", "op", "tokenize", "embed", "verify", "plan", "graph"]),
     ];
@@ -37,7 +38,7 @@ fn every_command_has_help_that_names_its_options() {
 fn wrong_usage_is_exit_code_2() {
     let bert = bert();
     let model = ["--model", bert.as_str()];
-    let cases: [(&str, &[&str], &str); 16] = [
+    let cases: [(&str, &[&str], &str); 19] = [
         ("frobnicate", &[], "frobnicate"),
         ("embed", &["x"], "--model"),
         ("embed", &model, "TEXTS"),
@@ -53,6 +54,9 @@ fn wrong_usage_is_exit_code_2() {
         ("plan", &["--model", &bert, "--tokens", "0"], "--tokens"),
         ("plan", &["--model", &bert, "--tokens", "-3"], "--tokens"),
         ("plan", &["--model", &bert, "--tokens", "9223372036854775808"], "--tokens"),
+        ("profile", &["--model", &bert, "--batch", "0"], "--batch"),
+        ("profile", &["--model", &bert, "--tokens", "9223372036854775808"], "--tokens"),
+        ("profile", &["--model", &bert, "-r", "0"], "-r"),
         ("devices", &["--dtype", "int3"], "bf16"),
     ];
     for (name, args, want) in cases {
@@ -151,6 +155,23 @@ fn check_xml(svg: &str) {
         }
     }
     assert!(svg.starts_with("<svg ") && open.is_empty(), "not closed: {open:?}");
+}
+
+#[test]
+fn profile_times_every_node() {
+    let folder = Folder::new();
+    let (bert, device, trace) = (bert(), device(), text(folder.0.join("trace.json")));
+    let args = ["profile", "--model", &bert, "--device", &device, "--tokens", "9", "-r", "2"];
+    let answer = finish(command(args.iter().chain(&["--json", "--trace", &trace]))).json();
+    assert_eq!(keys(&answer), ["clock", "total_ns", "nodes"]);
+    assert_eq!(keys(&answer["nodes"][0]), ["layer", "op", "kernel", "ns"]);
+    let trace: Value = serde_json::from_slice(&std::fs::read(trace).unwrap()).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    assert_eq!(events.len(), answer["nodes"].as_array().unwrap().len());
+    for sizes in [["--tokens", "81"], ["--batch", "16777216"]] {
+        cpu(["profile", "--model", &bert].iter().chain(&sizes)).fails(&[sizes[1], "at most 80"]);
+    }
+    cpu(["profile", "--model", &bert]).fails(&["--device cpu"]);
 }
 
 #[test]
