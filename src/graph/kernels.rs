@@ -8,8 +8,8 @@ use rayon::prelude::*;
 use super::exec::SessionOptions;
 use super::node::{Graph, Node, Value};
 use crate::error::Result;
-use crate::gpu::{Gpu, Pipeline};
-use crate::ops::{Call, Kernel, certify, choose};
+use crate::gpu::{Caps, Gpu, Pipeline};
+use crate::ops::{Call, Cost, Kernel, certify, choose};
 use crate::tensor::{Meta, Sizes, Sym};
 
 /// Operand and result shapes of a node at these sizes.
@@ -22,6 +22,22 @@ pub(super) fn metas(
     let inputs =
         node.inputs.iter().map(|v| v.as_ref().map(eval).transpose()).collect::<Result<_>>()?;
     Ok((inputs, node.outputs.iter().map(eval).collect::<Result<_>>()?))
+}
+
+impl Graph {
+    /// Arithmetic of all nodes at these sizes, and the bytes that each must move.
+    pub fn cost(&self, sizes: &Sizes) -> Result<Cost> {
+        let caps = Caps::baseline();
+        let mut total = Cost::default();
+        for node in &self.nodes {
+            let (inputs, outputs) = metas(self, node, sizes)?;
+            let call = Call { inputs: &inputs, outputs: &outputs, sizes, caps: &caps, part: None };
+            let cost = node.op.cost(&call);
+            total.flops += cost.flops;
+            total.bytes += cost.bytes;
+        }
+        Ok(total)
+    }
 }
 
 /// Sizes that are tried when the kernels of a session are chosen: every power of two up to the

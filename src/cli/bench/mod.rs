@@ -2,6 +2,7 @@
 //! the CPU path on the operands it is then timed with; a wrong one gets no time.
 
 mod html;
+mod model;
 mod report;
 mod sizes;
 mod work;
@@ -11,6 +12,7 @@ use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Clock, Gpu};
+use crate::models::Device;
 use crate::ops::bench::{MeasureOptions, Roofline, measure, measure_with};
 use crate::ops::{Args as OpArgs, Prepared, RunOptions, Tolerance, run_cpu};
 use crate::tensor::{DType, Sizes as Symbols, Tensor};
@@ -57,6 +59,8 @@ enum What {
     Norm(NormArgs),
     /// Fused attention; shapes read batch x heads x tokens x dim
     Attention(AttentionArgs),
+    /// Forward passes of a model; shapes read batch x tokens
+    Model(model::ModelArgs),
 }
 
 #[derive(clap::Args)]
@@ -150,6 +154,11 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     };
     let mut report = Report::new(context, format, args.how.html, place);
     let mut stopped = None;
+    if let What::Model(args) = &args.what {
+        let device = gpu.as_ref().map_or_else(Device::cpu, Device::gpu);
+        let mut push = |row| bar.suspend(|| report.push(row));
+        stopped = model::run(context, args, &device, &options, &mut push).err();
+    }
     'works: for (work, variants) in works.iter().zip(&variants) {
         // Operands and the expected results are shared by the variants of one shape.
         let mut ready = None;
@@ -204,6 +213,8 @@ fn works(what: &What, dtype: Option<DType>) -> Result<Vec<Work>> {
             shapes.map(|[rows, cols]| Work::norm(args.norm, rows, cols)).collect()
         }
         What::Attention(args) => attentions(args)?.into_iter().map(Work::attention).collect(),
+        // Measured by its own loop.
+        What::Model(_) => Ok(Vec::new()),
     }
 }
 
