@@ -122,11 +122,14 @@ fn ops(criterion: &mut Criterion) {
         for Subject { label, prepared } in subjects(&gpu, entry) {
             group.throughput(Throughput::Bytes(prepared.cost().bytes as u64));
             let id = BenchmarkId::new(prepared.kernel().name, label);
+            let time = |repeats| {
+                let ns = timer.run(&prepared, repeats).unwrap_or_else(|e| panic!("{e}"));
+                Duration::from_nanos(ns as u64)
+            };
             group.bench_function(id, |bencher| {
-                bencher.iter_custom(|repeats| {
-                    let ns = timer.run(&prepared, repeats).unwrap_or_else(|e| panic!("{e}"));
-                    Duration::from_nanos(ns as u64)
-                });
+                // CPU drivers compile at the first run, which would mislead the warm-up.
+                time(1);
+                bencher.iter_custom(time);
             });
         }
         group.finish();
