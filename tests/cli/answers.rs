@@ -38,7 +38,7 @@ fn every_command_has_help_that_names_its_options() {
 fn wrong_usage_is_exit_code_2() {
     let bert = bert();
     let model = ["--model", bert.as_str()];
-    let cases: [(&str, &[&str], &str); 19] = [
+    let cases: [(&str, &[&str], &str); 22] = [
         ("frobnicate", &[], "frobnicate"),
         ("embed", &["x"], "--model"),
         ("embed", &model, "TEXTS"),
@@ -57,6 +57,9 @@ fn wrong_usage_is_exit_code_2() {
         ("profile", &["--model", &bert, "--batch", "0"], "--batch"),
         ("profile", &["--model", &bert, "--tokens", "9223372036854775808"], "--tokens"),
         ("profile", &["--model", &bert, "-r", "0"], "-r"),
+        ("bench", &["matmul", "--size", "0"], "--size"),
+        ("bench", &["gemv", "--nk", "9223372036854775808x1"], "--nk"),
+        ("bench", &["norm", "-r", "0"], "--repetitions"),
         ("devices", &["--dtype", "int3"], "bf16"),
     ];
     for (name, args, want) in cases {

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::html;
 use crate::cli::{Context, failed};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::files::write_whole;
 use crate::ops::Cost;
 use crate::ops::bench::{Measurement, Roofline};
 
@@ -231,8 +232,7 @@ impl<'a> Report<'a> {
             Format::Csv | Format::Jsonl => {}
         }
         if let Some(path) = &self.html {
-            std::fs::write(path, html::page(&self.place, &self.rows))
-                .map_err(|e| Error::io(path, e))?;
+            write_whole(path, html::page(&self.place, &self.rows).as_bytes())?;
             self.context.notice(&format!("wrote {}", path.display()));
         }
         self.verdict()

@@ -8,6 +8,9 @@ use crate::error::{Error, Result};
 /// Most sizes one argument may stand for.
 const MAX_SIZES: usize = 256;
 
+/// The largest size; kernels count in u32.
+const MAX_SIZE: usize = u32::MAX as usize;
+
 /// Most combinations of the lists of one command.
 const MAX_COMBINATIONS: usize = 4096;
 
@@ -105,6 +108,7 @@ fn extend(item: &str, sizes: &mut Vec<usize>) -> Result<(), String> {
 fn size(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("a size must be positive".to_owned()),
+        Ok(size) if size > MAX_SIZE => Err(format!("`{text}`: a size is at most {MAX_SIZE}")),
         Ok(size) => Ok(size),
         Err(_) => Err(format!("`{text}` is not a size; examples: 512  128,512  64-4096*2  1-8+1")),
     }
