@@ -216,6 +216,15 @@ fn build(request: &mut Request) -> Result<Built> {
         request.take(&["segments"]),
         request.take(&["segment_ids", "token_type_ids"]),
     ];
+    // On a device the kernel only stays in bounds; here the host can still look.
+    for (table, ids) in [(TABLE, IDS), (POSITIONS, POSITION_IDS), (SEGMENTS, SEGMENT_IDS)] {
+        let (Some(table), Some(ids)) = (&inputs[table], &inputs[ids]) else { continue };
+        let rows = table.shape().rows();
+        if let Some(id) = ids.as_u32()?.iter().find(|&&id| id as usize >= rows) {
+            let message = format!("id {id} is beyond a table of {rows} rows");
+            return Err(Error::op("embedding", message));
+        }
+    }
     let scale = request.get("scale")?.unwrap_or(1.0);
     let offset = Dim::Const(request.get("offset")?.unwrap_or(0));
     Ok((Arc::new(Embedding { scale, offset }), inputs))
