@@ -175,6 +175,7 @@ fn profile_times_every_node() {
         cpu(["profile", "--model", &bert].iter().chain(&sizes)).fails(&[sizes[1], "at most 80"]);
     }
     cpu(["profile", "--model", &bert]).fails(&["--device cpu"]);
+    cpu(["bench", "model", "--model", &bert, "--tokens", "81"]).fails(&["81", "at most 80"]);
 }
 
 #[test]

@@ -50,6 +50,7 @@ pub(super) fn run(
             false => ControlFlow::Continue(()),
         })?;
         let got = runner.run(&given)?;
+        context.warn(&runner.warnings());
         let graph = runner.graph();
         let weights = HostWeights::default();
         let want = crate::graph::run_cpu(graph, &weights, &given, Symbols::default())?;

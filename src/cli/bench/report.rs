@@ -239,6 +239,10 @@ impl<'a> Report<'a> {
     }
 
     fn table(&self) -> Result<()> {
+        // Stopped before the first row: the error says it all.
+        if self.rows.is_empty() {
+            return Ok(());
+        }
         let mut table = Table::new();
         table.load_style(presets::ASCII_MARKDOWN);
         table.set_header(HEADER);
