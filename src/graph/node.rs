@@ -248,13 +248,12 @@ impl Graph {
     pub fn bind_sizes(&self, given: &[(&str, &Tensor)], base: Sizes) -> Result<Sizes> {
         let mut sizes = base;
         let mut known: HashMap<Sym, &str> = HashMap::new();
-        for (name, tensor) in given {
+        for (name, _) in given {
             if !self.inputs().any(|(n, ..)| n == *name) {
                 let all: Vec<_> = self.inputs().map(|(n, ..)| n).collect();
                 let message = format!("is not an input; the inputs are {}", all.join(", "));
                 return Err(Error::tensor(*name, message));
             }
-            let _ = tensor;
         }
         for (name, _, meta) in self.inputs() {
             let tensor = given.iter().find(|(n, _)| *n == name).map(|(_, t)| *t);
