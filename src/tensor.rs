@@ -61,8 +61,8 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// A shape of these dimensions. Errors when there are more than [`MAX_RANK`] or when the
-    /// product does not fit `usize`.
+    /// A shape of these dimensions. Errors when there are more than [`MAX_RANK`] or when so many
+    /// 4-byte elements exceed an address space (`isize::MAX` bytes, also the limit of a `Vec`).
     pub fn new(dims: &[usize]) -> Result<Self> {
         if dims.len() > MAX_RANK {
             return Err(Error::Argument(format!(
@@ -70,9 +70,11 @@ impl Shape {
                 dims.len()
             )));
         }
-        dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim)).ok_or_else(
-            || Error::Argument(format!("the number of elements of shape {dims:?} overflows")),
-        )?;
+        let count = dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
+        if count.is_none_or(|count| count > isize::MAX as usize / 4) {
+            let message = format!("the number of elements of shape {dims:?} overflows");
+            return Err(Error::Argument(message));
+        }
         Ok(Self::raw(dims))
     }
 

@@ -1,6 +1,7 @@
 //! `tilewright bench` as scripts see it: every form of its answer, and its exit codes.
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -21,14 +22,15 @@ const KEYS: [&str; 13] = [
     "error",
 ];
 
-fn bench(arguments: &str) -> Output {
+fn command(arguments: &str) -> Command {
     let device = std::env::var("TILEWRIGHT_DEVICE").unwrap_or_else(|_| "0".to_owned());
-    Command::new(env!("CARGO_BIN_EXE_tilewright"))
-        .env("TILEWRIGHT_DEVICE", device)
-        .arg("bench")
-        .args(arguments.split(' '))
-        .output()
-        .expect("the program starts")
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tilewright"));
+    command.env("TILEWRIGHT_DEVICE", device).arg("bench").args(arguments.split(' '));
+    command
+}
+
+fn bench(arguments: &str) -> Output {
+    command(arguments).output().expect("the program starts")
 }
 
 fn stdout(output: &Output) -> String {
@@ -137,6 +139,7 @@ fn sizes_that_are_none_are_wrong_usage() {
         "matmul --size 8-64*1",
         "matmul --size x",
         "matmul --mnk 8x8",
+        "matmul --mnk 9999999999x8x8",
         "gemv --nk 8",
         "norm --rows 1-1000",
         "norm --norm batch_norm",
@@ -161,10 +164,11 @@ fn what_cannot_be_measured_fails_in_one_line() {
         ("attention --heads 3 --kv-heads 2", "cannot share"),
         ("attention --seq 8 --queries 9", "--queries 9 exceeds --seq 8"),
         ("attention --seq 8 --dtype f16", "--dtype f16"),
-        ("matmul --mnk 9999999999x9999999999x8", "overflows"),
+        ("matmul --mnk 4294967295x4294967295x8", "overflows"),
+        ("norm --rows 4294967295 --cols 4294967295", "overflows"),
         ("matmul --mnk 9999999x9999999x1", "largest binding"),
         ("norm --rows 1-256 --cols 1-256", "more than 4096"),
-        ("norm --device cpu --rows 99999999999 --cols 99999", "host's memory"),
+        ("norm --device cpu --rows 4294967295 --cols 99999", "host's memory"),
     ] {
         let output = bench(&format!("{arguments} -r 1 -o jsonl"));
         let error = stderr(&output);
@@ -174,4 +178,30 @@ fn what_cannot_be_measured_fails_in_one_line() {
         assert!(last.starts_with("error: ") && last.contains(words), "{arguments}: {error}");
         assert!(!error.contains("panicked"), "{arguments}: {error}");
     }
+}
+
+/// Rows measured before Ctrl-C are not lost.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_bench_reports_what_it_measured() {
+    let page = std::env::temp_dir().join(format!("tilewright-int-{}.html", std::process::id()));
+    let sizes = "gemv --nk 64x64 --m 1-256 -r 5 -o csv";
+    let mut running = command(&format!("{sizes} --html {}", page.display()))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut lines = BufReader::new(running.stdout.take().expect("piped")).lines();
+    let first = lines.nth(1).expect("a row").expect("text");
+    let interrupt = Command::new("kill").args(["-INT", &running.id().to_string()]).status();
+    assert!(interrupt.expect("kill exists").success());
+    let rest = lines.count();
+    let mut error = String::new();
+    running.stderr.take().expect("piped").read_to_string(&mut error).expect("text");
+    assert_eq!(running.wait().expect("it ends").code(), Some(1), "{error}");
+    assert!(error.trim_end().ends_with("error: cancelled"), "{error}");
+    assert!(rest < 255, "{rest} more rows after Ctrl-C");
+    let html = std::fs::read_to_string(&page).expect("the page was written");
+    std::fs::remove_file(&page).expect("the page can be removed");
+    assert!(first.contains(",1x64x64,") && html.contains("1x64x64"), "{first}");
 }

@@ -58,19 +58,24 @@ pub(crate) struct Context {
     selector: Selector,
     dtype: WeightType,
     cancelled: Arc<AtomicBool>,
+    late: Arc<AtomicBool>,
 }
 
 impl Context {
     pub fn new(global: Global) -> Result<Self> {
         let cancelled = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&cancelled);
+        let late = Arc::new(AtomicBool::new(false));
+        let no_grace = Arc::clone(&late);
         // The first Ctrl-C asks long loops to stop; the second one does not wait for them.
         let handler = move || {
             if flag.swap(true, Ordering::SeqCst) {
                 std::process::exit(130);
             }
-            // Without the thread, Ctrl-C waits for the next look at the flag: no worse.
-            let _ = std::thread::Builder::new().spawn(stop_after_grace);
+            if !no_grace.load(Ordering::SeqCst) {
+                // Without the thread, Ctrl-C waits for the next look at the flag: no worse.
+                let _ = std::thread::Builder::new().spawn(stop_after_grace);
+            }
         };
         ctrlc::set_handler(handler)
             .map_err(|e| Error::Argument(format!("cannot listen for Ctrl-C: {e}")))?;
@@ -82,7 +87,14 @@ impl Context {
             selector,
             dtype: global.dtype,
             cancelled,
+            late,
         })
+    }
+
+    /// From here on the first Ctrl-C is answered by the command however long that takes: it has
+    /// results to print.
+    pub fn answers_late(&self) {
+        self.late.store(true, Ordering::SeqCst);
     }
 
     /// The device that was asked for; says on stderr which one `auto` took.

@@ -13,7 +13,7 @@ use std::time::Instant;
 use crate::error::{Error, Result};
 use crate::gpu::{Clock, Gpu};
 use crate::models::Device;
-use crate::ops::bench::{MeasureOptions, Roofline, measure, measure_with};
+use crate::ops::bench::{MeasureOptions, Roofline, Timer, measure_with};
 use crate::ops::{Args as OpArgs, Prepared, RunOptions, Tolerance, run_cpu};
 use crate::tensor::{DType, Sizes as Symbols, Tensor};
 
@@ -152,6 +152,8 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
         repetitions: usize::from(args.how.repetitions),
         ..MeasureOptions::default()
     };
+    // What was measured so far is printed at Ctrl-C, once the row at hand has ended.
+    context.answers_late();
     let mut report = Report::new(context, format, args.how.html, place);
     let mut stopped = None;
     if let What::Model(args) = &args.what {
@@ -168,8 +170,8 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
                 break 'works;
             }
             bar.set_message(format!("{} {} {}", work.op, work.shape, variant.unwrap_or("auto")));
-            let row =
-                Bench { gpu: gpu.as_ref(), work, options: &options }.row(*variant, &mut ready);
+            let row = Bench { context, gpu: gpu.as_ref(), work, options: &options };
+            let row = row.row(*variant, &mut ready);
             match row {
                 Ok(row) => bar.suspend(|| report.push(row))?,
                 // Nothing more can be measured, but what was is worth printing.
@@ -270,6 +272,7 @@ type Ready = (Vec<Option<Tensor>>, Vec<Tensor>);
 
 /// One shape on one device.
 struct Bench<'a> {
+    context: &'a Context,
     gpu: Option<&'a Gpu>,
     work: &'a Work,
     options: &'a MeasureOptions,
@@ -280,13 +283,18 @@ impl Bench<'_> {
     /// when nothing more can be measured.
     fn row(&self, variant: Option<&str>, ready: &mut Option<Ready>) -> Result<Row> {
         let work = self.work;
-        let (name, outcome) = self.outcome(variant, ready).unwrap_or_else(|error| {
-            let name = variant.unwrap_or("auto").to_owned();
-            (name, Outcome::Failed { reason: error.to_string(), error: None })
-        });
+        let outcome = self.outcome(variant, ready);
         if let Some(gpu) = self.gpu {
             gpu.check_alive()?;
         }
+        let (name, outcome) = match outcome {
+            Err(Error::Cancelled) => return Err(Error::Cancelled),
+            Err(error) => {
+                let failed = Outcome::Failed { reason: error.to_string(), error: None };
+                (variant.unwrap_or("auto").to_owned(), failed)
+            }
+            Ok(found) => found,
+        };
         let (op, shape, dtype) = (work.op.to_owned(), work.shape.clone(), work.dtype.to_string());
         Ok(Row { op, variant: name, shape, dtype, outcome })
     }
@@ -304,10 +312,10 @@ impl Bench<'_> {
         let symbols = Symbols::default();
         // What the op, the device or the memory does not allow is no failure of the kernel.
         let not_run = |name: &str, error: Error| match error {
-            Error::Op { .. }
-            | Error::Missing { .. }
-            | Error::OutOfMemory(_)
-            | Error::Argument(_) => Ok((name.to_owned(), Outcome::NotRun(error.to_string()))),
+            Error::Op { message, .. } => Ok((name.to_owned(), Outcome::NotRun(message))),
+            Error::Missing { .. } | Error::OutOfMemory(_) | Error::Argument(_) => {
+                Ok((name.to_owned(), Outcome::NotRun(error.to_string())))
+            }
             other => Err(other),
         };
         if let Err(error) = self.work.check_fits(gpu.caps()) {
@@ -337,7 +345,11 @@ impl Bench<'_> {
             let reason = format!("NMSE {error:.1e} against the CPU path, allowed {limit:.0e}");
             return Ok(failed(reason, Some(error)));
         }
-        let time = measure(gpu, &prepared, self.options)?;
+        let timer = Timer::new(gpu)?;
+        let time = measure_with(self.options, timer.clock(), |repeats| {
+            self.context.check_cancelled()?;
+            timer.run(&prepared, repeats)
+        })?;
         Ok((name.clone(), Outcome::Measured { time, cost: prepared.cost(), error }))
     }
 
@@ -363,6 +375,7 @@ impl Bench<'_> {
             return Ok(Outcome::Failed { reason, error: Some(error) });
         }
         let time = measure_with(self.options, Clock::Host, |repeats| {
+            self.context.check_cancelled()?;
             let start = Instant::now();
             for _ in 0..repeats {
                 std::hint::black_box(run_cpu(op, &inputs, &symbols)?);
