@@ -114,6 +114,16 @@ impl Config {
         self.fields.get(field).filter(|value| !value.is_null())
     }
 
+    /// Whether a field is present, be it `null`.
+    pub fn states(&self, field: &str) -> bool {
+        self.fields.contains_key(field)
+    }
+
+    /// The names of all fields.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.fields.keys().map(String::as_str)
+    }
+
     /// An error about a field: what was found there and what is expected.
     pub fn error(&self, field: &str, found: impl Display, expected: impl Display) -> Error {
         Error::file(&self.path, format!("`{}{field}` is {found}; expected {expected}", self.prefix))
@@ -242,6 +252,11 @@ impl Config {
     pub fn token_ids(&self, field: &str, vocab_size: usize) -> Result<Vec<u32>> {
         let Some(value) = self.get(field) else { return Ok(Vec::new()) };
         let items = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        self.ids_below(field, items, vocab_size)
+    }
+
+    /// Token ids of a list that was found in `field`, each below `vocab_size`.
+    pub fn ids_below(&self, field: &str, items: &[Value], vocab_size: usize) -> Result<Vec<u32>> {
         items
             .iter()
             .map(|item| {
