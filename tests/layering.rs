@@ -36,10 +36,11 @@ fn sources(dir: &str, extension: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Code lines: no comments, nothing from the first test module on.
+/// Code lines: no comments, nothing from the first test module on, nothing of a file that is a
+/// test module.
 fn code(text: &str) -> impl Iterator<Item = &str> {
     text.lines()
-        .take_while(|l| !l.starts_with("#[cfg(test)]"))
+        .take_while(|l| !l.starts_with("#[cfg(test)]") && !l.starts_with("#![cfg(test)]"))
         .map(|l| l.split("//").next().unwrap_or(""))
 }
 

@@ -4,7 +4,6 @@
 
 mod keys;
 mod read;
-#[cfg(test)]
 mod tests;
 
 use std::ops::RangeInclusive;
