@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Tilewright on that device: no callback is installed, nothing is changed.
     let gpu = Gpu::from_wgpu(&adapter, device.clone(), queue.clone(), GpuOptions::default())?;
     let outputs = Outputs::Embedding { pooling: Pooling::Mean, normalize: true };
-    let model = models::open(&folder, &BuildOptions { dtype: None, outputs })?;
+    let model = models::open(&folder, &BuildOptions { outputs, ..BuildOptions::default() })?;
     let width = model.info.hidden_size;
     let graph = Arc::new(fuse(model.graph, &[])?);
     let mut capacity = Sizes::default();

@@ -1,12 +1,14 @@
-// y[b, c] = sum_t mask[b, t] x[b, t, c] / max(sum_t mask[b, t], 1e-9), or x[b, 0, c].
+// y[b, c] = sum_t mask[b, t] x[b, t, c] / max(sum_t mask[b, t], 1e-9), or x[b, 0, c], or
+// x[b, tokens - 1, c].
 //
 // x: [batch, tokens, cols]; mask: [batch, tokens]; y: [batch, cols]. A workgroup takes 64
 // columns of one sequence, an invocation one column.
 //
-// Safety: sequence and column are checked against batch and cols; tokens run below `tokens`.
+// Safety: sequence and column are checked against batch and cols; tokens run below `tokens`, which is at least 1.
 #import fold
 
 const CLS: bool = false;
+const LAST: bool = false;
 const HAS_MASK: bool = true;
 
 struct Params {
@@ -36,6 +38,10 @@ fn main(
     let first = b * params.tokens;
     if (CLS) {
         y[b * params.cols + c] = x[first * params.cols + c];
+        return;
+    }
+    if (LAST) {
+        y[b * params.cols + c] = x[(first + params.tokens - 1u) * params.cols + c];
         return;
     }
     var sum = 0.0;

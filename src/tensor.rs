@@ -210,6 +210,18 @@ impl Tensor {
         Ok(Self { shape, data })
     }
 
+    /// A tensor of zeros.
+    pub fn zeros(meta: Meta) -> Result<Self> {
+        let count = meta.shape.numel();
+        let data = match meta.dtype {
+            DType::F32 => Data::F32(vec![0.0; count]),
+            DType::F16 => Data::F16(vec![f16::ZERO; count]),
+            DType::BF16 => Data::BF16(vec![bf16::ZERO; count]),
+            DType::U32 => Data::U32(vec![0; count]),
+        };
+        Self::new(meta.shape, data)
+    }
+
     /// A float32 tensor.
     pub fn f32(shape: impl Into<Shape>, values: Vec<f32>) -> Result<Self> {
         Self::new(shape, Data::F32(values))
@@ -269,6 +281,15 @@ impl Tensor {
         match &self.data {
             Data::F32(v) => Ok(v),
             _ => Err(Error::Argument(format!("an f32 tensor is needed, got {}", self.meta()))),
+        }
+    }
+
+    /// The elements of a float32 tensor, to be changed; an error for any other dtype.
+    pub fn as_f32_mut(&mut self) -> Result<&mut [f32]> {
+        let meta = self.meta();
+        match &mut self.data {
+            Data::F32(v) => Ok(v),
+            _ => Err(Error::Argument(format!("an f32 tensor is needed, got {meta}"))),
         }
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tilewright::Tensor;
 use tilewright::gpu::GpuOptions;
-use tilewright::models::{self, BuildOptions, Device, Outputs, Runner, encoder_inputs};
+use tilewright::models::{self, BuildOptions, Device, Outputs, Runner, model_inputs};
 use tilewright::tasks::{EmbedOptions, Embedder};
 use tilewright::weights::SafeTensors;
 
@@ -53,7 +53,8 @@ fn check_folder(name: &str, device: &Device) {
     let golden = json(&folder.join("golden.json"));
     let file = SafeTensors::open(folder.join("golden.safetensors")).unwrap();
     let outputs = Outputs::Class { hidden_states: true };
-    let model = models::open(&folder, &BuildOptions { dtype: None, outputs }).unwrap();
+    let model =
+        models::open(&folder, &BuildOptions { outputs, ..BuildOptions::default() }).unwrap();
     let info = model.info.clone();
     let runner = Runner::new(model.graph, device.clone()).unwrap();
     let cases = golden["cases"].as_array().unwrap();
@@ -65,7 +66,7 @@ fn check_folder(name: &str, device: &Device) {
             .iter()
             .map(|(input, tensor)| (input.clone(), file.read(tensor.as_str().unwrap()).unwrap()))
             .collect();
-        let inputs = encoder_inputs(&info, inputs).unwrap();
+        let inputs = model_inputs(&info, inputs).unwrap();
         let given: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t)).collect();
         let got = runner.run(&given).unwrap();
         let mut compared = 0;
@@ -198,14 +199,15 @@ fn minilm_hidden_states_match_layer_by_layer() {
     let outputs = Outputs::Class { hidden_states: true };
     for device in devices() {
         let name = device.name().to_owned();
-        let model = models::open(minilm(), &BuildOptions { dtype: None, outputs }).unwrap();
+        let model =
+            models::open(minilm(), &BuildOptions { outputs, ..BuildOptions::default() }).unwrap();
         let info = model.info.clone();
         let runner = Runner::new(model.graph, device).unwrap();
         for sentence in golden["sentences"].as_array().unwrap() {
             let Some(states) = sentence["hidden_states"].as_array() else { continue };
             let ids: Vec<u32> = serde_json::from_value(sentence["ids"].clone()).unwrap();
             let ids = Tensor::u32([1, ids.len()], ids).unwrap();
-            let inputs = encoder_inputs(&info, [("input_ids".to_owned(), ids)].into()).unwrap();
+            let inputs = model_inputs(&info, [("input_ids".to_owned(), ids)].into()).unwrap();
             let given: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t)).collect();
             let got = runner.run(&given).unwrap();
             assert_eq!(states.len(), info.n_layers + 1);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Context;
 use crate::error::{Error, Result};
-use crate::models::{self, BuildOptions, Model, ModelInfo, Outputs, encoder_inputs};
+use crate::models::{self, BuildOptions, Model, ModelInfo, Outputs, model_inputs};
 use crate::ops::Rng;
 use crate::tensor::Tensor;
 use crate::weights::SafeTensors;
@@ -32,7 +32,8 @@ impl ModelArg {
     /// Builds the model and says its notices on stderr.
     pub fn open(&self, context: &Context, hidden_states: bool) -> Result<Model> {
         let outputs = Outputs::Class { hidden_states };
-        let options = BuildOptions { dtype: context.weight_dtype()?, outputs };
+        let options =
+            BuildOptions { dtype: context.weight_dtype()?, outputs, ..BuildOptions::default() };
         let model = models::open(self.folder()?, &options)?;
         model.notices.iter().for_each(|n| context.notice(n));
         Ok(model)
@@ -46,7 +47,7 @@ pub(super) fn read_inputs(info: &ModelInfo, path: &Path) -> Result<BTreeMap<Stri
     for name in file.names().map(str::to_owned).collect::<Vec<_>>() {
         given.insert(name.clone(), file.read(&name)?);
     }
-    encoder_inputs(info, given)
+    model_inputs(info, given)
 }
 
 /// Tokens of random inputs at most; 64 MiB of ids.
@@ -81,7 +82,7 @@ pub(super) fn random_inputs(
         ("attention_mask", Tensor::u32([batch, tokens], mask)?),
         ("token_type_ids", types),
     ];
-    encoder_inputs(info, inputs.map(|(n, t)| (n.to_owned(), t)).into())
+    model_inputs(info, inputs.map(|(n, t)| (n.to_owned(), t)).into())
 }
 
 /// The form graphs and sessions take inputs in.

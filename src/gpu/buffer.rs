@@ -212,6 +212,9 @@ impl Gpu {
     }
 }
 
+/// A readback that was asked for.
+pub struct Mapping(Receiver<Result<(), wgpu::BufferAsyncError>>);
+
 /// A host-readable buffer, made once and used for every step's result.
 #[derive(Debug)]
 pub struct Readback {
@@ -227,8 +230,19 @@ impl Readback {
 
     /// Waits for the submission that copied into it and returns the first `bytes` bytes.
     pub fn read(&self, gpu: &Gpu, bytes: usize) -> Result<Vec<u8>> {
-        let mapping = gpu.scoped("readback", || map(&self.buffer, wgpu::MapMode::Read))?;
-        gpu.wait_mapped(&mapping, "readback")?;
+        let mapping = self.start(gpu)?;
+        self.finish(gpu, &mapping, bytes)
+    }
+
+    /// Asks for the bytes without waiting, after the submission that copies into it. Nothing
+    /// may copy into it again before [`finish`](Self::finish).
+    pub fn start(&self, gpu: &Gpu) -> Result<Mapping> {
+        Ok(Mapping(gpu.scoped("readback", || map(&self.buffer, wgpu::MapMode::Read))?))
+    }
+
+    /// Waits for what [`start`](Self::start) asked for and returns the first `bytes` bytes.
+    pub fn finish(&self, gpu: &Gpu, mapping: &Mapping, bytes: usize) -> Result<Vec<u8>> {
+        gpu.wait_mapped(&mapping.0, "readback")?;
         let out = {
             let slice = self.buffer.raw.slice(..);
             let view = slice.get_mapped_range().map_err(|e| Error::Device(e.to_string()))?;

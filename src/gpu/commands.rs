@@ -43,6 +43,16 @@ impl Commands {
         }
     }
 
+    /// Copies `bytes` bytes between places in two device buffers, all multiples of 4. What lies
+    /// beyond either end is left out.
+    pub fn copy_range(&mut self, from: &Buffer, at: u64, to: &Buffer, to_at: u64, bytes: u64) {
+        let room = from.size().saturating_sub(at).min(to.size().saturating_sub(to_at));
+        let bytes = bytes.min(room) / 4 * 4;
+        if bytes > 0 {
+            self.encoder.copy_buffer_to_buffer(&from.raw, at, &to.raw, to_at, Some(bytes));
+        }
+    }
+
     /// Copies the first `bytes` bytes of a buffer where the host can read them.
     pub fn copy_out(&mut self, from: &Buffer, to: &Readback, bytes: usize) {
         self.copy(from, &to.buffer, bytes);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::node::{Graph, Node, Source, Value};
+use super::state::HostStates;
 use super::weight::Weight;
 use crate::error::{Error, Result};
 use crate::ops::Args;
@@ -28,10 +29,22 @@ impl HostWeights {
     }
 }
 
-/// Runs a graph on the CPU and gives its named outputs.
+/// Runs a graph without states on the CPU and gives its named outputs.
 pub fn run_cpu(
     graph: &Graph,
     weights: &HostWeights,
+    inputs: &[(&str, &Tensor)],
+    base: Sizes,
+) -> Result<BTreeMap<String, Tensor>> {
+    step_cpu(graph, weights, &HostStates::default(), inputs, base)
+}
+
+/// Runs one step of a graph on the CPU: reads and changes `states`, gives the named outputs.
+/// Sizes that no input's shape tells are taken from `base`.
+pub fn step_cpu(
+    graph: &Graph,
+    weights: &HostWeights,
+    states: &HostStates,
     inputs: &[(&str, &Tensor)],
     base: Sizes,
 ) -> Result<BTreeMap<String, Tensor>> {
@@ -42,12 +55,21 @@ pub fn run_cpu(
     for (_, value) in &graph.outputs {
         last[value.0 as usize] = usize::MAX;
     }
-    let mut values = walk(graph, weights, inputs, base, |index, node, values| {
+    // A state's last version goes back where it came from.
+    for (_, state, _) in graph.states() {
+        last[graph.last_version(state).0 as usize] = usize::MAX;
+    }
+    let mut values = walk(graph, weights, states, inputs, base, |index, node, values| {
         for value in node.inputs.iter().flatten().filter(|v| last[v.0 as usize] == index) {
             values.remove(value);
         }
         Ok(())
     })?;
+    for (name, state, _) in graph.states() {
+        let missing = || Error::tensor(name, "was lost in a step");
+        let tensor = values.remove(&graph.last_version(state)).ok_or_else(missing)?;
+        states.put(name, Arc::unwrap_or_clone(tensor));
+    }
     let mut outputs = BTreeMap::new();
     for (position, (name, value)) in graph.outputs.iter().enumerate() {
         let again = graph.outputs[position + 1..].iter().any(|(_, v)| v == value);
@@ -66,7 +88,7 @@ pub fn trace_cpu(
     base: Sizes,
     mut visit: impl FnMut(&Node, &[Arc<Tensor>]) -> Result<()>,
 ) -> Result<()> {
-    walk(graph, weights, inputs, base, |_, node, values| {
+    walk(graph, weights, &HostStates::default(), inputs, base, |_, node, values| {
         let results: Vec<_> = node.outputs.iter().filter_map(|v| values.get(v).cloned()).collect();
         visit(node, &results)
     })?;
@@ -78,6 +100,7 @@ type Values = HashMap<Value, Arc<Tensor>>;
 fn walk(
     graph: &Graph,
     weights: &HostWeights,
+    states: &HostStates,
     inputs: &[(&str, &Tensor)],
     base: Sizes,
     mut after: impl FnMut(usize, &Node, &mut Values) -> Result<()>,
@@ -89,12 +112,25 @@ fn walk(
             values.insert(value, Arc::new((*tensor).clone()));
         }
     }
+    for (name, value, meta) in graph.states() {
+        values.insert(value, Arc::new(states.take(name, meta.eval(&sizes)?)?));
+    }
     for (index, node) in graph.nodes.iter().enumerate() {
+        let in_place = node.op.in_place();
+        let mut written = Vec::with_capacity(in_place.len());
+        for &(_, operand) in in_place {
+            let value = node.inputs.get(operand).copied().flatten();
+            let tensor = value.and_then(|v| values.remove(&v));
+            let gone = || Error::op(node.op.name(), "its state is gone").in_layer(&node.layer);
+            written.push(Arc::unwrap_or_clone(tensor.ok_or_else(gone)?));
+        }
         let operands = node
             .inputs
             .iter()
-            .map(|value| match value {
+            .enumerate()
+            .map(|(i, value)| match value {
                 None => Ok(None),
+                Some(_) if in_place.iter().any(|(_, operand)| *operand == i) => Ok(None),
                 Some(value) => match graph.source(*value) {
                     Source::Weight(weight) => weights.get(weight).map(Some),
                     _ => values.get(value).cloned().map(Some).ok_or_else(|| {
@@ -105,7 +141,12 @@ fn walk(
             .collect::<Result<Vec<_>>>()?;
         let tensors: Vec<_> = operands.iter().map(Option::as_deref).collect();
         let args = Args { op: node.op.name(), tensors: &tensors, sizes: &sizes };
-        let results = node.op.run_cpu(&args).map_err(|e| e.in_layer(&node.layer))?;
+        let results = if in_place.is_empty() {
+            node.op.run_cpu(&args)
+        } else {
+            node.op.update_cpu(&args, &mut written).map(|()| written)
+        };
+        let results = results.map_err(|e| e.in_layer(&node.layer))?;
         values.extend(node.outputs.iter().copied().zip(results.into_iter().map(Arc::new)));
         after(index, node, &mut values)?;
     }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::kernels::{choose_kernels, compile, metas};
 use super::node::{Graph, Node, Source, Value};
 use super::plan::{Place, Plan};
+use super::state::States;
 use super::weight::{DeviceWeight, DeviceWeights, Progress};
 use crate::error::{Error, Result};
 use crate::gpu::{BindGroup, Buffer, Clock, Commands, Gpu, Pass, Pipeline, Readback, Timestamps};
@@ -19,12 +20,14 @@ use crate::tensor::{Sizes, Tensor};
 const SUBMISSION_FLOPS: f64 = 5e10;
 
 /// How a session is made.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct SessionOptions {
     /// Keep every intermediate, so that [`Session::value`] can read it after a step.
     pub keep_all: bool,
     /// Variants to use instead of the preferred ones, as (op, kernel).
     pub force: Vec<(String, String)>,
+    /// Where states live; by default the session has its own.
+    pub states: Option<Arc<States>>,
 }
 
 /// A graph made ready on a device for sizes up to a capacity.
@@ -33,15 +36,14 @@ pub struct SessionOptions {
 /// [`record`](Self::record) do none of these, whatever the sizes of the step.
 pub struct Session {
     pub(super) graph: Arc<Graph>,
-    gpu: Gpu,
+    pub(super) gpu: Gpu,
     plan: Plan,
-    base: Sizes,
     buffers: Buffers,
     steps: Vec<Step>,
     readbacks: Vec<Readback>,
     prepared: Mutex<Prepared>,
     /// Held for a whole step: its buffers hold one step's data at a time.
-    running: Mutex<()>,
+    pub(super) running: Mutex<()>,
 }
 
 /// One node with the kernels it may run, preferred first.
@@ -78,6 +80,7 @@ pub struct NodeTime {
 struct Buffers {
     slots: Vec<Buffer>,
     own: BTreeMap<Value, Buffer>,
+    states: BTreeMap<Value, Arc<Buffer>>,
     weights: BTreeMap<Value, Arc<DeviceWeight>>,
     places: Vec<Place>,
 }
@@ -87,6 +90,7 @@ impl Buffers {
         match self.places[value.0 as usize] {
             Place::Slot(slot) => self.slots.get(slot),
             Place::Own => self.own.get(&value),
+            Place::State(state) => self.states.get(&state).map(Arc::as_ref),
             Place::Weight => {
                 let parts = &self.weights.get(&value)?.parts;
                 parts.get(part).or(parts.first()).map(|(_, buffer)| buffer)
@@ -113,7 +117,8 @@ impl Session {
         let chosen = choose_kernels(&graph, &gpu, capacity, options)?;
         let pipelines = compile(&graph, &gpu, capacity, &chosen)?;
         weights.load(&graph.weights(), progress)?;
-        let buffers = allocate(&graph, &gpu, &plan, weights)?;
+        let states = options.states.clone().unwrap_or_default();
+        let buffers = allocate(&graph, &gpu, &plan, weights, &states)?;
         let mut steps = Vec::with_capacity(graph.nodes.len());
         for (node, pipelines) in graph.nodes.iter().zip(pipelines) {
             let bind = |(kernel, pipeline)| bind(&gpu, node, &buffers, kernel, pipeline);
@@ -133,7 +138,6 @@ impl Session {
             graph,
             gpu,
             plan,
-            base: Sizes::default(),
             buffers,
             steps,
             readbacks,
@@ -168,10 +172,30 @@ impl Session {
     /// shape than the graph's, or exceeds the capacity. Calls from several threads wait for
     /// each other.
     pub fn run(&self, inputs: &[(&str, &Tensor)]) -> Result<BTreeMap<String, Tensor>> {
+        let sizes = self.graph.bind_sizes(inputs, Sizes::default())?;
+        self.step(inputs, &sizes, None)
+    }
+
+    /// One step of these sizes. Inputs that are not given keep what the last step had; only
+    /// the named outputs are read back, or all.
+    ///
+    /// Errors as [`run`](Self::run) does.
+    pub fn step(
+        &self,
+        inputs: &[(&str, &Tensor)],
+        sizes: &Sizes,
+        wanted: Option<&[&str]>,
+    ) -> Result<BTreeMap<String, Tensor>> {
         let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let sizes = self.write_inputs(inputs)?;
+        self.write_inputs(inputs, sizes)?;
+        let commands = self.encode(sizes)?;
+        self.read_outputs(commands, sizes, wanted)
+    }
+
+    /// Records a whole step; long work is cut, and all but its end submitted.
+    pub(super) fn encode(&self, sizes: &Sizes) -> Result<Commands> {
         let mut commands = self.gpu.commands("step");
-        self.with_dispatches(&sizes, |all| -> Result<()> {
+        self.with_dispatches(sizes, |all| -> Result<()> {
             let mut rest = all;
             while !rest.is_empty() {
                 let mut flops = 0.0;
@@ -189,16 +213,20 @@ impl Session {
             }
             Ok(())
         })??;
-        self.read_outputs(commands, &sizes)
+        Ok(commands)
     }
 
     fn read_outputs(
         &self,
         mut commands: Commands,
         sizes: &Sizes,
+        wanted: Option<&[&str]>,
     ) -> Result<BTreeMap<String, Tensor>> {
+        let is_wanted = |name: &str| wanted.is_none_or(|wanted| wanted.contains(&name));
+        let all = || self.graph.outputs.iter().zip(&self.readbacks);
+        let wanted = || all().filter(|((name, _), _)| is_wanted(name));
         let mut metas = Vec::with_capacity(self.readbacks.len());
-        for ((name, value), readback) in self.graph.outputs.iter().zip(&self.readbacks) {
+        for ((name, value), readback) in wanted() {
             let meta = self.graph.meta(*value).eval(sizes)?;
             let missing = || Error::tensor(name, "has no buffer");
             let buffer = self.buffers.of(*value, 0).ok_or_else(missing)?;
@@ -207,9 +235,7 @@ impl Session {
         }
         self.gpu.submit(commands)?;
         let mut outputs = BTreeMap::new();
-        for (((name, _), readback), meta) in
-            self.graph.outputs.iter().zip(&self.readbacks).zip(metas)
-        {
+        for (((name, _), readback), meta) in wanted().zip(metas) {
             let bytes = readback.read(&self.gpu, meta.bytes())?;
             outputs.insert(name.clone(), Tensor::from_le_bytes(meta.shape, meta.dtype, &bytes)?);
         }
@@ -229,16 +255,20 @@ impl Session {
         Ok(())
     }
 
-    fn write_inputs(&self, inputs: &[(&str, &Tensor)]) -> Result<Sizes> {
-        let sizes = self.graph.bind_sizes(inputs, self.base)?;
-        self.check_capacity(&sizes)?;
-        for (name, value, _) in self.graph.inputs() {
+    fn write_inputs(&self, inputs: &[(&str, &Tensor)], sizes: &Sizes) -> Result<()> {
+        self.check_capacity(sizes)?;
+        for (name, value, meta) in self.graph.inputs() {
             let tensor = inputs.iter().find(|(n, _)| *n == name).map(|(_, t)| *t);
             if let (Some(tensor), Some(buffer)) = (tensor, self.buffers.own.get(&value)) {
+                let wanted = meta.eval(sizes)?;
+                if tensor.meta() != wanted {
+                    let message = format!("got {}, expected {wanted}", tensor.meta());
+                    return Err(Error::tensor(name, message));
+                }
                 self.gpu.write(buffer, tensor.as_bytes())?;
             }
         }
-        Ok(sizes)
+        Ok(())
     }
 
     pub(super) fn input_buffer(&self, name: &str) -> Result<&Buffer> {
@@ -322,7 +352,8 @@ impl Session {
     /// One step with the time of every node, in order, and the clock it was taken from.
     pub fn profile(&self, inputs: &[(&str, &Tensor)]) -> Result<(Vec<NodeTime>, Clock)> {
         let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let sizes = self.write_inputs(inputs)?;
+        let sizes = self.graph.bind_sizes(inputs, Sizes::default())?;
+        self.write_inputs(inputs, &sizes)?;
         let count = self.steps.len() as u32 + 1;
         match Timestamps::new(&self.gpu, count)? {
             Some(stamps) => Ok((self.profile_device(&sizes, &stamps)?, Clock::Device)),
@@ -382,14 +413,24 @@ fn rest_offset<T>(all: &[T], rest: &[T], now: &[T]) -> usize {
     all.len() - rest.len() - now.len()
 }
 
-fn allocate(graph: &Graph, gpu: &Gpu, plan: &Plan, weights: &DeviceWeights) -> Result<Buffers> {
+fn allocate(
+    graph: &Graph,
+    gpu: &Gpu,
+    plan: &Plan,
+    weights: &DeviceWeights,
+    states: &States,
+) -> Result<Buffers> {
     let slot = |(i, &bytes): (usize, &u64)| gpu.buffer(&format!("slot {i}"), bytes as usize);
     let mut buffers = Buffers {
         slots: plan.slots.iter().enumerate().map(slot).collect::<Result<_>>()?,
         own: BTreeMap::new(),
+        states: BTreeMap::new(),
         weights: BTreeMap::new(),
         places: plan.places.clone(),
     };
+    for (name, value, meta) in graph.states() {
+        buffers.states.insert(value, states.buffer(gpu, name, meta.eval(&plan.capacity)?)?);
+    }
     for (index, place) in plan.places.iter().enumerate() {
         let value = Value(index as u32);
         match (place, graph.source(value)) {

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use super::node::{Graph, Node, Source, Value, ValueInfo};
 use super::weight::Weight;
 use crate::error::Result;
-use crate::ops::{
-    Activate, Activation, Add, Attention, Gated, HeadLayout, LayerNorm, Layout, Matmul, Op, RmsNorm,
-};
+use crate::ops::{Activate, Activation, Add, Gated, LayerNorm, Layout, Matmul, Op, RmsNorm, Rope};
 
 /// A rewrite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,8 +18,10 @@ pub enum Fusion {
     /// `matmul` then an activation: applied in the matmul's epilogue.
     Activation,
     /// Query, key and value projections of one input: one matmul with stacked weights, whose
-    /// result attention reads in place.
+    /// columns are read in place by attention, rotations and caches.
     Qkv,
+    /// Rotations of queries and keys that lie side by side: one rotation.
+    RopePair,
     /// Gate and up projections of one input: one matmul with stacked weights.
     GateUp,
     /// `matmul` then `add` of a value of the same shape: added in the matmul's epilogue.
@@ -32,8 +32,15 @@ pub enum Fusion {
 
 impl Fusion {
     /// Every rewrite, in the order they run.
-    pub const ALL: [Self; 6] =
-        [Self::Bias, Self::Activation, Self::Qkv, Self::GateUp, Self::Residual, Self::ResidualNorm];
+    pub const ALL: [Self; 7] = [
+        Self::Bias,
+        Self::Activation,
+        Self::Qkv,
+        Self::RopePair,
+        Self::GateUp,
+        Self::Residual,
+        Self::ResidualNorm,
+    ];
 
     /// Name for messages and options.
     pub fn name(self) -> &'static str {
@@ -41,6 +48,7 @@ impl Fusion {
             Self::Bias => "bias",
             Self::Activation => "activation",
             Self::Qkv => "qkv",
+            Self::RopePair => "rope_pair",
             Self::GateUp => "gate_up",
             Self::Residual => "residual",
             Self::ResidualNorm => "residual_norm",
@@ -53,6 +61,7 @@ impl Fusion {
             Self::Bias => bias(graph, at),
             Self::Activation => activation(graph, at),
             Self::Qkv => return qkv(graph, at),
+            Self::RopePair => rope_pair(graph, at),
             Self::GateUp => return gate_up(graph, at),
             Self::Residual => residual(graph, at),
             Self::ResidualNorm => residual_norm(graph, at),
@@ -213,6 +222,16 @@ struct Projection {
     bias: Option<Weight>,
 }
 
+impl Projection {
+    /// Whether both can be one matmul with stacked weights.
+    fn stacks_on(&self, other: &Self) -> bool {
+        self.x == other.x
+            && self.weight.meta().dtype == other.weight.meta().dtype
+            && self.weight.meta().shape.last() == other.weight.meta().shape.last()
+            && self.bias.is_some() == other.bias.is_some()
+    }
+}
+
 impl Rewrite {
     fn projection(&self, value: Value) -> Option<Projection> {
         let at = self.sole::<Matmul>(value)?;
@@ -229,17 +248,21 @@ impl Rewrite {
         (plain && weight.meta().shape.rank() == 2).then_some(Projection { at, x, weight, bias })
     }
 
+    /// Makes operand `i` of a node read `value` at a column, where it allows that.
+    fn read_at(&mut self, reader: usize, i: usize, value: Value, column: usize) {
+        if let Some(node) = &mut self.nodes[reader]
+            && let Some(op) = node.op.at_column(i, column)
+        {
+            node.op = op;
+            node.inputs[i] = Some(value);
+        }
+    }
+
     /// Replaces projections of one input by one matmul; gives its result and the first column
     /// of each projection in it, or `None` when they differ in input, dtype or bias.
     fn stack(&mut self, parts: &[Projection]) -> Result<Option<(Value, Vec<usize>)>> {
         let Some(first) = parts.first() else { return Ok(None) };
-        let alike = |p: &Projection| {
-            p.x == first.x
-                && p.weight.meta().dtype == first.weight.meta().dtype
-                && p.weight.meta().shape.last() == first.weight.meta().shape.last()
-                && p.bias.is_some() == first.bias.is_some()
-        };
-        if !parts.iter().all(alike) {
+        if !parts.iter().all(|p| p.stacks_on(first)) {
             return Ok(None);
         }
         let weight = Weight::stack(&parts.iter().map(|p| &p.weight).collect::<Vec<_>>())?;
@@ -267,30 +290,87 @@ impl Rewrite {
     }
 }
 
+/// The node that reads a value, and as which operand, if it is the only reader.
+fn sole_reader(graph: &Rewrite, value: Value) -> Option<(usize, usize)> {
+    if graph.uses(value) != 1 {
+        return None;
+    }
+    graph.nodes.iter().enumerate().find_map(|(at, node)| {
+        let i = node.as_ref()?.inputs.iter().position(|v| *v == Some(value))?;
+        Some((at, i))
+    })
+}
+
+/// The result of a plain projection at `at` whose only reader can read it at a column.
+fn readable_at_column(graph: &Rewrite, at: usize) -> Option<Value> {
+    graph.op::<Matmul>(at)?;
+    let value = graph.nodes[at].as_ref()?.outputs.first().copied()?;
+    graph.projection(value)?;
+    let (reader, i) = sole_reader(graph, value)?;
+    graph.nodes[reader].as_ref()?.op.at_column(i, 0)?;
+    Some(value)
+}
+
 fn qkv(graph: &mut Rewrite, at: usize) -> Result<bool> {
-    let Some(op) = graph.op::<Attention>(at).cloned() else { return Ok(false) };
-    if op.layout != HeadLayout::Tokens || (op.q_column, op.k_column, op.v_column) != (0, 0, 0) {
+    let Some(first) = readable_at_column(graph, at) else { return Ok(false) };
+    let (Some(like), Some(node)) = (graph.projection(first), graph.nodes[at].as_ref()) else {
+        return Ok(false);
+    };
+    // Within a layer only: an encoder's result is projected by every layer of a decoder.
+    let layer = node.layer.clone();
+    let mut values = vec![first];
+    for other in at + 1..graph.nodes.len() {
+        if graph.nodes[other].as_ref().is_none_or(|n| n.layer != layer) {
+            continue;
+        }
+        if let Some(value) = readable_at_column(graph, other)
+            && graph.projection(value).is_some_and(|p| p.stacks_on(&like))
+        {
+            values.push(value);
+        }
+    }
+    if values.len() < 2 {
         return Ok(false);
     }
-    let projections: Option<Vec<_>> =
-        (0..3).map(|i| graph.operand(at, i).and_then(|value| graph.projection(value))).collect();
-    let Some(mut parts) = projections else { return Ok(false) };
-    // In cross-attention the queries come from another value: only k and v are stacked.
-    let cross = parts[0].x != parts[1].x;
-    if cross {
-        parts.remove(0);
-    }
-    let Some((value, columns)) = graph.stack(&parts)? else { return Ok(false) };
-    let (q_column, k_column, v_column) = match columns[..] {
-        [q, k, v] => (q, k, v),
-        [k, v] => (0, k, v),
-        _ => return Ok(false),
-    };
-    if let Some(node) = &mut graph.nodes[at] {
-        node.op = Arc::new(Attention { q_column, k_column, v_column, ..op });
-        node.inputs[usize::from(cross)..3].fill(Some(value));
+    let readers: Vec<_> = values.iter().filter_map(|v| sole_reader(graph, *v)).collect();
+    let parts: Vec<_> = values.iter().filter_map(|v| graph.projection(*v)).collect();
+    let Some((packed, columns)) = graph.stack(&parts)? else { return Ok(false) };
+    for ((reader, i), column) in readers.into_iter().zip(columns) {
+        graph.read_at(reader, i, packed, column);
     }
     Ok(true)
+}
+
+/// Rotations of neighbouring heads of one value by the same angles, as of queries and keys.
+fn rope_pair(graph: &mut Rewrite, at: usize) -> Option<()> {
+    let first = graph.op::<Rope>(at)?.clone();
+    let operands = graph.nodes[at].as_ref()?.inputs.clone();
+    let width = first.n_heads * first.head_dim;
+    let next = Rope { column: first.column + width, ..first.clone() };
+    let same = |other: &usize| {
+        graph
+            .op::<Rope>(*other)
+            .is_some_and(|op| Rope { n_heads: first.n_heads, ..op.clone() } == next)
+            && graph.nodes[*other].as_ref().is_some_and(|n| n.inputs == operands)
+    };
+    let other = (at + 1..graph.nodes.len()).find(same)?;
+    let second = graph.op::<Rope>(other)?.clone();
+    let result = |i: usize| graph.nodes[i].as_ref()?.outputs.first().copied();
+    let (a, b) = (result(at)?, result(other)?);
+    let readers = [sole_reader(graph, a)?, sole_reader(graph, b)?];
+    for (reader, i) in readers {
+        graph.nodes[reader].as_ref()?.op.at_column(i, 0)?;
+    }
+    let n_heads = first.n_heads + second.n_heads;
+    let packed = graph.fresh(a, n_heads * first.head_dim);
+    graph.nodes[other] = None;
+    let node = graph.nodes[at].as_mut()?;
+    node.op = Arc::new(Rope { n_heads, ..first });
+    node.outputs = vec![packed];
+    for ((reader, i), column) in readers.into_iter().zip([0, width]) {
+        graph.read_at(reader, i, packed, column);
+    }
+    Some(())
 }
 
 fn gate_up(graph: &mut Rewrite, at: usize) -> Result<bool> {

@@ -6,6 +6,7 @@
 //! through the ops' CPU routes. Batch, length and cache position are symbols: a step with new
 //! values for them compiles nothing, allocates nothing and binds nothing.
 
+mod ahead;
 mod cpu;
 mod embed;
 mod exec;
@@ -14,13 +15,16 @@ mod kernels;
 mod node;
 mod plan;
 mod show;
+mod state;
 mod weight;
 
-pub use cpu::{HostWeights, run_cpu, trace_cpu};
+pub use ahead::Ahead;
+pub use cpu::{HostWeights, run_cpu, step_cpu, trace_cpu};
 pub use embed::Recorded;
 pub use exec::{NodeTime, Session, SessionOptions};
 pub use fuse::{Fusion, fuse};
 pub use node::{Graph, Node, Value};
 pub use plan::{Plan, SplitWeight};
 pub use show::{to_dot, to_json, to_svg};
+pub use state::{HostStates, States};
 pub use weight::{DeviceWeights, Progress, Weight, WeightSource};

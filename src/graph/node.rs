@@ -16,6 +16,10 @@ pub struct Value(pub(super) u32);
 #[derive(Clone, Debug)]
 pub(super) enum Source {
     Input(String),
+    /// Kept from step to step, and shared by name between the sessions of one [`States`].
+    ///
+    /// [`States`]: super::States
+    State(String),
     Weight(Arc<Weight>),
     Node,
 }
@@ -108,6 +112,12 @@ impl Graph {
         self.value(Source::Input(name.to_owned()), meta)
     }
 
+    /// A tensor that is kept from step to step, such as a cache: zeros at first, changed by ops
+    /// that write in place.
+    pub fn state(&mut self, name: impl Into<String>, meta: SymMeta) -> Value {
+        self.value(Source::State(name.into()), meta)
+    }
+
     /// A constant. Equal origin and storage give the same value.
     pub fn weight(&mut self, weight: Weight) -> Value {
         let key = weight.key();
@@ -187,6 +197,34 @@ impl Graph {
         })
     }
 
+    /// Names, values and shapes of the states.
+    pub fn states(&self) -> impl Iterator<Item = (&str, Value, &SymMeta)> {
+        self.values.iter().enumerate().filter_map(|(i, info)| match &info.source {
+            Source::State(name) => Some((name.as_str(), Value(i as u32), &info.meta)),
+            _ => None,
+        })
+    }
+
+    /// The value of a state after the last op that writes it.
+    pub(super) fn last_version(&self, state: Value) -> Value {
+        let mut last = state;
+        for node in &self.nodes {
+            for &(result, operand) in node.op.in_place() {
+                if node.inputs.get(operand).copied().flatten() == Some(last)
+                    && let Some(next) = node.outputs.get(result)
+                {
+                    last = *next;
+                }
+            }
+        }
+        last
+    }
+
+    /// The states that some op writes.
+    pub fn written_states(&self) -> impl Iterator<Item = (&str, Value, &SymMeta)> {
+        self.states().filter(|(_, value, _)| self.last_version(*value) != *value)
+    }
+
     /// The weights that nodes use, each once.
     pub fn weights(&self) -> Vec<&Weight> {
         let mut seen = vec![false; self.values.len()];
@@ -225,7 +263,7 @@ impl Graph {
     /// How a value is called in messages and pictures.
     pub fn describe(&self, value: Value) -> String {
         match self.source(value) {
-            Source::Input(name) => name.clone(),
+            Source::Input(name) | Source::State(name) => name.clone(),
             Source::Weight(weight) => weight.name().to_owned(),
             Source::Node => format!("%{}", value.0),
         }

@@ -27,6 +27,8 @@ pub struct Plan {
     pub weights: u64,
     /// Bytes of the input buffers.
     pub inputs: u64,
+    /// Bytes kept from step to step: key and value caches.
+    pub states: u64,
     /// Bytes of the output buffers, which later steps do not overwrite within a step.
     pub outputs: u64,
     /// Bytes of the host-readable copies of the outputs.
@@ -44,6 +46,8 @@ pub(super) enum Place {
     Nowhere,
     Weight,
     Own,
+    /// In the buffer of this state.
+    State(Value),
     Slot(usize),
 }
 
@@ -69,6 +73,7 @@ impl Plan {
             slots: Vec::new(),
             weights: 0,
             inputs: 0,
+            states: 0,
             outputs: 0,
             readback: 0,
             largest_binding: 0,
@@ -90,6 +95,14 @@ impl Plan {
             self.inputs += bytes;
             self.places[value.0 as usize] = Place::Own;
         }
+        for (_, value, _) in graph.states() {
+            let bytes = buffer_bytes(&metas[value.0 as usize]);
+            self.bound(graph, value, bytes, max_binding)?;
+            self.states += bytes;
+            self.largest_binding = self.largest_binding.max(bytes);
+            self.places[value.0 as usize] = Place::State(value);
+        }
+        self.place_in_place(graph)?;
         let mut split = BTreeSet::new();
         for node in &graph.nodes {
             for (i, value) in node.inputs.iter().enumerate() {
@@ -147,6 +160,24 @@ impl Plan {
                 *place = Place::Own;
                 self.outputs += bytes;
                 self.bound(graph, *value, bytes, max_binding)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Results that are written over operands live where those do.
+    fn place_in_place(&mut self, graph: &Graph) -> Result<()> {
+        for node in &graph.nodes {
+            for &(result, operand) in node.op.in_place() {
+                let operand = node.inputs.get(operand).copied().flatten();
+                let place = operand.map(|v| self.places[v.0 as usize]);
+                let (Some(value), Some(place @ Place::State(_))) =
+                    (node.outputs.get(result), place)
+                else {
+                    let message = "writes in place, which only a state can be";
+                    return Err(Error::op(node.op.name(), message).in_layer(&node.layer));
+                };
+                self.places[value.0 as usize] = place;
             }
         }
         Ok(())
@@ -213,7 +244,8 @@ impl Plan {
 
     /// Bytes of device memory in all.
     pub fn total(&self) -> u64 {
-        self.weights + self.slots.iter().sum::<u64>() + self.inputs + self.outputs + self.readback
+        let working = self.slots.iter().sum::<u64>() + self.inputs + self.outputs + self.readback;
+        self.weights + self.states + working
     }
 
     /// Bytes of intermediates: what grows with batch and tokens.

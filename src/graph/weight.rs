@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -53,6 +53,8 @@ struct Piece {
     source: Arc<dyn WeightSource>,
     origin: String,
     dtype: DType,
+    /// First element taken of the source.
+    first: usize,
     numel: usize,
 }
 
@@ -72,13 +74,22 @@ impl Weight {
     /// A weight that is read from `source`, which holds it as `meta` says.
     pub fn new(name: impl Into<String>, meta: Meta, source: Arc<dyn WeightSource>) -> Self {
         let origin = source.origin().unwrap_or_else(unique_origin);
-        let piece = Piece { source, origin, dtype: meta.dtype, numel: meta.shape.numel() };
+        let piece =
+            Piece { source, origin, dtype: meta.dtype, first: 0, numel: meta.shape.numel() };
         Self { name: name.into(), meta, pieces: vec![piece] }
     }
 
     /// A weight whose values are given.
     pub fn constant(name: impl Into<String>, tensor: Tensor) -> Self {
         Self::new(name, tensor.meta(), Arc::new(tensor))
+    }
+
+    /// A weight whose values are given and follow from `origin`, under which copies on a device
+    /// are shared: a table computed from a formula's constants.
+    pub fn computed(name: impl Into<String>, origin: String, tensor: Tensor) -> Self {
+        let mut weight = Self::constant(name, tensor);
+        weight.pieces.iter_mut().for_each(|p| p.origin.clone_from(&origin));
+        weight
     }
 
     /// Several weights of equal dtype and equal trailing dimensions, stacked along the first.
@@ -103,6 +114,36 @@ impl Weight {
         let meta = Meta { shape: Shape::new(&dims)?, dtype: first.meta.dtype };
         let pieces = parts.iter().flat_map(|p| p.pieces.iter().cloned()).collect();
         Ok(Self { name: names.join("+"), meta, pieces })
+    }
+
+    /// Some rows (first dimension) of this weight, for checkpoints that store several
+    /// projections in one tensor. Errors when there are fewer rows.
+    pub fn rows(&self, range: Range<usize>) -> Result<Self> {
+        let mut dims = self.meta.shape.dims().to_vec();
+        let [piece] = self.pieces.as_slice() else {
+            return Err(Error::tensor(&self.name, "is stacked; rows are taken before stacking"));
+        };
+        match dims.first_mut() {
+            Some(rows) if range.start < range.end && range.end <= *rows => *rows = range.len(),
+            _ => {
+                let message = format!("{} has no rows {range:?}", self.meta);
+                return Err(Error::tensor(&self.name, message));
+            }
+        }
+        let meta = Meta { shape: Shape::new(&dims)?, dtype: self.meta.dtype };
+        let row = meta.shape.numel() / range.len();
+        let piece = Piece {
+            first: piece.first + range.start * row,
+            numel: meta.shape.numel(),
+            ..piece.clone()
+        };
+        Ok(Self { name: self.name.clone(), meta, pieces: vec![piece] })
+    }
+
+    /// The same weight under another name, as messages and pictures give it.
+    #[must_use]
+    pub fn named(self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self }
     }
 
     /// The same values stored in another float dtype.
@@ -132,7 +173,8 @@ impl Weight {
     /// The key under which copies are shared: origin and storage. Two checkpoints have tensors
     /// of the same name, and one tensor can be stored in several dtypes.
     pub(super) fn key(&self) -> (String, DType) {
-        let origins: Vec<_> = self.pieces.iter().map(|p| p.origin.as_str()).collect();
+        let origin = |p: &Piece| format!("{}@{}+{}", p.origin, p.first, p.numel);
+        let origins: Vec<_> = self.pieces.iter().map(origin).collect();
         (origins.join("+"), self.meta.dtype)
     }
 
@@ -168,6 +210,7 @@ impl Weight {
 
 impl Piece {
     fn read(&self, first: usize, dtype: DType, out: &mut [u8]) -> Result<()> {
+        let first = self.first + first;
         if dtype == self.dtype {
             return self.source.read(first * dtype.size(), out);
         }

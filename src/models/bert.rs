@@ -2,17 +2,16 @@
 //! the tensor names of Hugging Face's `BertModel`, with or without the `bert.` prefix and
 //! with `gamma`/`beta` for norm weights in old exports.
 
-use std::sync::Arc;
-
-use super::{BuildOptions, Family, Model, ModelInfo, Outputs};
+use super::outputs::hidden_states;
+use super::{BuildOptions, Class, Family, Files, Kind, Model, ModelInfo, Outputs};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn::{
-    Norm, Parameters, SelfAttention, activation, feed_forward, linear, self_attention,
+    Attend, Norm, NormKind, Parameters, Sequence, activation, add, feed_forward, linear, table,
 };
 use crate::ops::{Activate, Activation, Embedding, L2Normalize, Pool};
 use crate::tensor::{Dim, SymMeta};
-use crate::weights::{Checkpoint, Config, Pooling};
+use crate::weights::{Config, Pooling};
 
 pub(super) const FAMILY: Family = Family { model_type: "bert", build };
 
@@ -32,7 +31,8 @@ struct Bert {
 /// Sizes beyond these are typing errors, not models.
 const MOST: usize = 1 << 24;
 
-fn build(config: &Config, checkpoint: Arc<Checkpoint>, options: &BuildOptions) -> Result<Model> {
+fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
+    let config = &files.config;
     let hidden_size = config.usize_field("hidden_size", 1..=MOST)?;
     let n_heads = config.usize_field("num_attention_heads", 1..=MOST)?;
     config.check_divides("hidden_size", hidden_size, "num_attention_heads", n_heads)?;
@@ -44,8 +44,12 @@ fn build(config: &Config, checkpoint: Arc<Checkpoint>, options: &BuildOptions) -
     }
     let kind = config.activation_or("hidden_act", crate::weights::Activation::GeluErf)?;
     let bert = Bert {
-        parameters: Parameters::new(checkpoint, &["bert."], options.dtype),
-        norm: Norm { width: hidden_size, eps: config.eps("layer_norm_eps", 1e-12)? },
+        parameters: Parameters::new(&files.checkpoints, &["bert."], options.dtype),
+        norm: Norm {
+            width: hidden_size,
+            eps: config.eps("layer_norm_eps", 1e-12)?,
+            kind: NormKind::Layer,
+        },
         vocab_size: config.usize_field("vocab_size", 1..=MOST)?,
         max_tokens: config.usize_field("max_position_embeddings", 1..=MOST)?,
         type_vocab_size: config.usize_or("type_vocab_size", 2, 1..=MOST)?,
@@ -59,12 +63,16 @@ fn build(config: &Config, checkpoint: Arc<Checkpoint>, options: &BuildOptions) -
     bert.graph(&mut graph, config, options)?;
     let info = ModelInfo {
         model_type: FAMILY.model_type.to_owned(),
+        kind: Kind::Encoder,
+        class: Class::of(config, &[Class::Base, Class::MaskedLm])?,
         vocab_size: bert.vocab_size,
         max_tokens: bert.max_tokens,
         type_vocab_size: bert.type_vocab_size,
         hidden_size,
         n_layers: bert.n_layers,
         n_heads,
+        decoder: None,
+        labels: Vec::new(),
     };
     Ok(Model { graph, info, notices: Vec::new() })
 }
@@ -95,13 +103,12 @@ impl Bert {
                 graph.leave();
                 graph.output("embedding", pooled);
             }
-            Outputs::Class { hidden_states } => {
-                if hidden_states {
-                    for (i, &state) in states.iter().enumerate() {
-                        graph.output(format!("hidden_states.{i}"), state);
-                    }
-                }
+            Outputs::Class { .. } => {
+                hidden_states(graph, options, "", &states);
                 self.class_outputs(graph, config, last)?;
+            }
+            Outputs::Encode | Outputs::Decode => {
+                return Err(config.error("model_type", "an encoder", "a model that generates"));
             }
         }
         Ok(())
@@ -109,9 +116,13 @@ impl Bert {
 
     /// What the class named in `architectures` gives out; a bare trunk when none is named.
     fn class_outputs(&self, graph: &mut Graph, config: &Config, last: Value) -> Result<()> {
-        let classes = config.architectures()?;
-        match classes.first().copied().unwrap_or("BertModel") {
-            "BertModel" => {
+        match Class::of(config, &[Class::Base, Class::MaskedLm])? {
+            Class::MaskedLm => {
+                let logits = self.masked_lm(graph, last)?;
+                graph.output("logits", logits);
+                Ok(())
+            }
+            _ => {
                 graph.output("last_hidden_state", last);
                 if self.parameters.contains("pooler.dense.weight") {
                     let pooled = self.pooler(graph, last)?;
@@ -119,12 +130,6 @@ impl Bert {
                 }
                 Ok(())
             }
-            "BertForMaskedLM" => {
-                let logits = self.masked_lm(graph, last)?;
-                graph.output("logits", logits);
-                Ok(())
-            }
-            other => Err(config.error("architectures", other, "BertModel or BertForMaskedLM")),
         }
     }
 
@@ -132,13 +137,18 @@ impl Bert {
     fn embeddings(&self, graph: &mut Graph, ids: Value, segments: Value) -> Result<Value> {
         graph.enter("embeddings");
         let width = self.hidden_size;
-        let mut table = |name: &str, rows| -> Result<Value> {
-            let name = format!("embeddings.{name}_embeddings.weight");
-            Ok(graph.weight(self.parameters.matrix(&name, &[rows, width])?))
+        let mut get = |name: &str, rows| {
+            table(
+                graph,
+                &self.parameters,
+                &format!("embeddings.{name}_embeddings.weight"),
+                rows,
+                width,
+            )
         };
-        let words = table("word", self.vocab_size)?;
-        let positions = table("position", self.max_tokens)?;
-        let types = table("token_type", self.type_vocab_size)?;
+        let words = get("word", self.vocab_size)?;
+        let positions = get("position", self.max_tokens)?;
+        let types = get("token_type", self.type_vocab_size)?;
         let op = Embedding::default();
         let operands = [Some(words), Some(ids), Some(positions), None, Some(types), Some(segments)];
         let sum = graph.apply(op, operands)?;
@@ -152,23 +162,20 @@ impl Bert {
         let name = |part: &str| format!("{at}.{part}");
         let (p, width) = (&self.parameters, self.hidden_size);
         graph.enter(at.clone());
-        let projections = ["query", "key", "value"].map(|n| name(&format!("attention.self.{n}")));
-        let [q, k, v] = &projections;
-        let block = SelfAttention {
-            projections: [q, k, v],
-            n_heads: self.n_heads,
-            head_dim: width / self.n_heads,
-        };
-        let context = self_attention(graph, p, block, x, mask)?;
+        let mut project =
+            |n: &str| linear(graph, p, &name(&format!("attention.self.{n}")), x, width, width);
+        let qkv = [project("query")?.into(), project("key")?.into(), project("value")?.into()];
+        let attend = Attend::new(self.n_heads, width / self.n_heads);
+        let context = attend.to_self(graph, &Sequence::whole(Some(mask)), &at, qkv)?;
         let out = linear(graph, p, &name("attention.output.dense"), context, width, width)?;
-        let sum = graph.apply(crate::ops::Add, [Some(out), Some(x)])?;
+        let sum = add(graph, out, x)?;
         let x = self.norm.apply(graph, p, &name("attention.output.LayerNorm"), sum)?;
 
         let names = [name("intermediate.dense"), name("output.dense")];
         let sizes = [width, self.intermediate_size];
         let names = [names[0].as_str(), names[1].as_str()];
         let out = feed_forward(graph, p, names, x, sizes, self.activation)?;
-        let sum = graph.apply(crate::ops::Add, [Some(out), Some(x)])?;
+        let sum = add(graph, out, x)?;
         let x = self.norm.apply(graph, p, &name("output.LayerNorm"), sum)?;
         graph.leave();
         Ok(x)
@@ -200,7 +207,7 @@ impl Bert {
         let bias = ["cls.predictions.bias", "cls.predictions.decoder.bias"];
         let bias = bias.into_iter().find(|b| p.contains(b)).unwrap_or(bias[0]);
         let bias = graph.weight(p.vector(bias, &[self.vocab_size])?);
-        let logits = graph.apply(crate::ops::Add, [Some(y), Some(bias)])?;
+        let logits = add(graph, y, bias)?;
         graph.leave();
         Ok(logits)
     }

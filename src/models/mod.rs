@@ -4,14 +4,18 @@
 //! tensor names. It never names a shader or a device.
 
 mod bert;
+mod info;
 mod inputs;
+mod outputs;
 mod runner;
 mod verify;
 
 use std::path::Path;
 use std::sync::Arc;
 
-pub use inputs::encoder_inputs;
+pub use info::{Class, DecoderInfo, Kind, ModelInfo, UNLIMITED, labels};
+pub use inputs::model_inputs;
+pub use outputs::NEXT_TOKEN;
 pub use runner::{Device, Runner};
 pub use verify::{NodeCheck, TOLERANCE, verify};
 
@@ -35,6 +39,12 @@ pub enum Outputs {
         /// Whether the vector is scaled to length 1.
         normalize: bool,
     },
+    /// The encoder of an encoder-decoder: `encoder_last_hidden_state`, and every decoder
+    /// layer's keys and values of it, kept in states for [`Outputs::Decode`].
+    Encode,
+    /// One step of a decoder that keeps keys and values: `logits` [batch, vocabulary] of the
+    /// last token and [`NEXT_TOKEN`], the likeliest id.
+    Decode,
 }
 
 /// How a model is built.
@@ -42,33 +52,17 @@ pub enum Outputs {
 pub struct BuildOptions {
     /// Storage of matrices; `None` keeps the file's.
     pub dtype: Option<DType>,
+    /// The longest input that will be run, where it is known: position tables that are computed
+    /// are no longer than that. `None` for the model's own limit.
+    pub max_tokens: Option<usize>,
     /// What is given out.
     pub outputs: Outputs,
 }
 
 impl Default for BuildOptions {
     fn default() -> Self {
-        Self { dtype: None, outputs: Outputs::Class { hidden_states: false } }
+        Self { dtype: None, max_tokens: None, outputs: Outputs::Class { hidden_states: false } }
     }
-}
-
-/// Sizes and ids that callers need to feed a model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelInfo {
-    /// `model_type` of `config.json`.
-    pub model_type: String,
-    /// Token ids must be below this.
-    pub vocab_size: usize,
-    /// Longest input in tokens.
-    pub max_tokens: usize,
-    /// Segment ids must be below this.
-    pub type_vocab_size: usize,
-    /// Width of a hidden state.
-    pub hidden_size: usize,
-    /// Layers.
-    pub n_layers: usize,
-    /// Attention heads.
-    pub n_heads: usize,
 }
 
 /// A model ready to be run: its graph, not yet fused, and what callers need to know.
@@ -81,10 +75,16 @@ pub struct Model {
     pub notices: Vec<String>,
 }
 
+/// A model's files, opened: its configuration, and the checkpoints its tensors are looked up in.
+pub(crate) struct Files {
+    config: Config,
+    checkpoints: Vec<Arc<Checkpoint>>,
+}
+
 /// One row of the registry.
 struct Family {
     model_type: &'static str,
-    build: fn(&Config, Arc<Checkpoint>, &BuildOptions) -> Result<Model>,
+    build: fn(&Files, &BuildOptions) -> Result<Model>,
 }
 
 const FAMILIES: &[Family] = &[bert::FAMILY];
@@ -97,14 +97,34 @@ const FAMILIES: &[Family] = &[bert::FAMILY];
 pub fn open(folder: impl AsRef<Path>, options: &BuildOptions) -> Result<Model> {
     let folder = folder.as_ref();
     let config = Config::open(folder)?;
+    let checkpoint = Arc::new(Checkpoint::open(folder)?);
+    build(&Files { config, checkpoints: vec![checkpoint] }, options)
+}
+
+/// The same for a head on another folder's trunk: `head` is a folder with a configuration of
+/// its own and the tensors that the trunk's checkpoint lacks or that replace some of it. The
+/// trunk's weights on a device are shared by all its heads.
+pub fn open_head(
+    trunk: impl AsRef<Path>,
+    head: impl AsRef<Path>,
+    options: &BuildOptions,
+) -> Result<Model> {
+    let head = head.as_ref();
+    let config = Config::open(head)?;
+    let checkpoints = [head, trunk.as_ref()].map(Checkpoint::open);
+    let checkpoints = checkpoints.into_iter().map(|c| c.map(Arc::new)).collect::<Result<_>>()?;
+    build(&Files { config, checkpoints }, options)
+}
+
+fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
+    let config = &files.config;
     let model_type = config.model_type()?;
     let family = FAMILIES.iter().find(|f| f.model_type == model_type).ok_or_else(|| {
         let known: Vec<_> = FAMILIES.iter().map(|f| f.model_type).collect();
         let message = format!("model_type `{model_type}` is unknown; known: {}", known.join(", "));
         Error::file(config.path(), message)
     })?;
-    let checkpoint = Arc::new(Checkpoint::open(folder)?);
-    let mut model = (family.build)(&config, checkpoint, options)?;
+    let mut model = (family.build)(files, options)?;
     model.notices.splice(0..0, config.notices().iter().cloned());
     Ok(model)
 }

@@ -3,8 +3,7 @@
 use super::Parameters;
 use crate::error::Result;
 use crate::graph::{Graph, Value};
-use crate::ops::{Activate, Activation, Add, Attention, HeadLayout, LayerNorm, Matmul};
-use crate::tensor::Dim;
+use crate::ops::{Activate, Activation, Add, Gated, LayerNorm, Matmul, RmsNorm};
 use crate::weights;
 
 /// `x weight^T + bias` with `{name}.weight` `[n_out, n_in]` and, where the checkpoint has it,
@@ -25,20 +24,49 @@ pub fn linear(
         return Ok(y);
     }
     let bias = graph.weight(parameters.vector(&bias, &[n_out])?);
-    graph.apply(Add, [Some(y), Some(bias)])
+    add(graph, y, bias)
 }
 
-/// A layer norm's attributes, to be applied under different names.
+/// An embedding table `{name}` `[rows, width]`.
+pub fn table(
+    graph: &mut Graph,
+    parameters: &Parameters,
+    name: &str,
+    rows: usize,
+    width: usize,
+) -> Result<Value> {
+    Ok(graph.weight(parameters.matrix(name, &[rows, width])?))
+}
+
+/// `a + b`.
+pub fn add(graph: &mut Graph, a: Value, b: Value) -> Result<Value> {
+    graph.apply(Add, [Some(a), Some(b)])
+}
+
+/// Which normalisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// Layer norm with weight and, where the checkpoint has it, bias.
+    Layer,
+    /// Root-mean-square norm with a weight.
+    Rms,
+    /// Root-mean-square norm whose factor is `1 + weight` (Gemma).
+    RmsUnitOffset,
+}
+
+/// A norm's attributes, to be applied under different names.
 #[derive(Clone, Copy, Debug)]
 pub struct Norm {
-    /// Width of the rows.
+    /// Width of the rows, or of a head: every head is then normalised on its own.
     pub width: usize,
-    /// Added to the variance.
+    /// Added to the variance or the mean square.
     pub eps: f32,
+    /// Which one.
+    pub kind: NormKind,
 }
 
 impl Norm {
-    /// Layer norm with `{name}.weight` and `{name}.bias`.
+    /// The norm with `{name}.weight` and, for a layer norm, `{name}.bias`.
     pub fn apply(
         self,
         graph: &mut Graph,
@@ -47,52 +75,19 @@ impl Norm {
         x: Value,
     ) -> Result<Value> {
         let weight = graph.weight(parameters.vector(&format!("{name}.weight"), &[self.width])?);
-        let bias = graph.weight(parameters.vector(&format!("{name}.bias"), &[self.width])?);
+        if self.kind != NormKind::Layer {
+            let unit_offset = self.kind == NormKind::RmsUnitOffset;
+            let op = RmsNorm { eps: self.eps, unit_offset, with_sum: false };
+            return graph.apply(op, [Some(x), None, Some(weight)]);
+        }
+        let bias = format!("{name}.bias");
+        let bias = match parameters.contains(&bias) {
+            true => Some(graph.weight(parameters.vector(&bias, &[self.width])?)),
+            false => None,
+        };
         let op = LayerNorm { eps: self.eps, with_sum: false };
-        graph.apply(op, [Some(x), None, Some(weight), Some(bias)])
+        graph.apply(op, [Some(x), None, Some(weight), bias])
     }
-}
-
-/// Names and sizes of a self-attention block.
-#[derive(Clone, Copy, Debug)]
-pub struct SelfAttention<'a> {
-    /// Checkpoint names of the query, key and value projections.
-    pub projections: [&'a str; 3],
-    /// Heads.
-    pub n_heads: usize,
-    /// Width of a head.
-    pub head_dim: usize,
-}
-
-/// Bidirectional self-attention of x [batch, tokens, n_heads * head_dim] under a padding mask
-/// u32 [batch, tokens], without the output projection.
-pub fn self_attention(
-    graph: &mut Graph,
-    parameters: &Parameters,
-    block: SelfAttention<'_>,
-    x: Value,
-    mask: Value,
-) -> Result<Value> {
-    let width = block.n_heads * block.head_dim;
-    let mut project = |name| linear(graph, parameters, name, x, width, width).map(Some);
-    let [q, k, v] = block.projections;
-    let (q, k, v) = (project(q)?, project(k)?, project(v)?);
-    let op = Attention {
-        n_heads: block.n_heads,
-        n_kv_heads: block.n_heads,
-        head_dim: block.head_dim,
-        layout: HeadLayout::Tokens,
-        q_column: 0,
-        k_column: 0,
-        v_column: 0,
-        scale: (1.0 / (block.head_dim as f64).sqrt()) as f32,
-        causal: false,
-        q_offset: Dim::Const(0),
-        window: None,
-        softcap: None,
-        max_distance: 0,
-    };
-    graph.apply(op, [q, k, v, Some(mask), None, None])
 }
 
 /// The op's activation for the one a configuration names.
@@ -121,4 +116,20 @@ pub fn feed_forward(
     let h = linear(graph, parameters, names[0], x, width, inner)?;
     let h = graph.apply(Activate { activation }, [Some(h)])?;
     linear(graph, parameters, names[1], h, inner, width)
+}
+
+/// `(act(x Wg^T) * (x Wu^T)) Wd^T` with projections named gate, up, down (Shazeer 2020).
+pub fn gated_feed_forward(
+    graph: &mut Graph,
+    parameters: &Parameters,
+    names: [&str; 3],
+    x: Value,
+    sizes: [usize; 2],
+    activation: Activation,
+) -> Result<Value> {
+    let [width, inner] = sizes;
+    let gate = linear(graph, parameters, names[0], x, width, inner)?;
+    let up = linear(graph, parameters, names[1], x, width, inner)?;
+    let h = graph.apply(Gated { activation }, [Some(gate), Some(up)])?;
+    linear(graph, parameters, names[2], h, inner, width)
 }

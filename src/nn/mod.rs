@@ -1,7 +1,15 @@
 //! What models share: parameters by their checkpoint names, and the blocks built of them.
 
+mod attention;
 mod blocks;
+mod memory;
 mod parameters;
+mod sequence;
 
-pub use blocks::{Norm, SelfAttention, activation, feed_forward, linear, self_attention};
+pub use attention::{Attend, Heads, RelativeBias, Rotary};
+pub use blocks::{
+    Norm, NormKind, activation, add, feed_forward, gated_feed_forward, linear, table,
+};
+pub use memory::{CrossNames, Memory};
 pub use parameters::Parameters;
+pub use sequence::Sequence;

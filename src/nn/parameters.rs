@@ -11,7 +11,7 @@ use crate::weights::{Checkpoint, FileDType, first_non_finite};
 /// Access to a checkpoint for model files: checked shapes, chosen storage, name variants.
 #[derive(Clone)]
 pub struct Parameters {
-    checkpoint: Arc<Checkpoint>,
+    checkpoints: Vec<Arc<Checkpoint>>,
     prefixes: &'static [&'static str],
     dtype: Option<DType>,
 }
@@ -63,25 +63,72 @@ impl WeightSource for Stored {
     }
 }
 
+/// A stored `[rows, columns]` matrix read as `[columns, rows]`.
+struct Transposed {
+    stored: Stored,
+    rows: usize,
+    columns: usize,
+    /// Bytes of an element as it is read.
+    size: usize,
+}
+
+impl WeightSource for Transposed {
+    fn origin(&self) -> Option<String> {
+        self.stored.origin().map(|origin| format!("{origin} transposed"))
+    }
+
+    fn read(&self, offset: usize, out: &mut [u8]) -> Result<()> {
+        let Self { rows, columns, size, .. } = *self;
+        let first = offset / size;
+        // One matrix at a time is held whole: its columns lie all over the file.
+        let mut whole = vec![0; rows * columns * size];
+        self.stored.read(0, &mut whole)?;
+        for (i, element) in out.chunks_exact_mut(size).enumerate() {
+            let (column, row) = ((first + i) / rows, (first + i) % rows);
+            let at = (row * columns + column) * size;
+            element.copy_from_slice(&whole[at..at + size]);
+        }
+        Ok(())
+    }
+
+    fn warning(&self) -> Option<String> {
+        self.stored.warning()
+    }
+}
+
 impl Parameters {
-    /// Parameters of a checkpoint whose names may carry one of `prefixes`; matrices are stored
-    /// as `dtype`, or as the file has them.
+    /// Parameters of one or more checkpoints, looked through in order (a head's own before its
+    /// trunk's), whose names may carry one of `prefixes`; matrices are stored as `dtype`, or as
+    /// the file has them.
     pub fn new(
-        checkpoint: Arc<Checkpoint>,
+        checkpoints: &[Arc<Checkpoint>],
         prefixes: &'static [&'static str],
         dtype: Option<DType>,
     ) -> Self {
-        Self { checkpoint, prefixes, dtype }
+        Self { checkpoints: checkpoints.to_vec(), prefixes, dtype }
     }
 
-    /// The checkpoint.
-    pub fn checkpoint(&self) -> &Checkpoint {
-        &self.checkpoint
+    /// The same checkpoints with other prefixes.
+    #[must_use]
+    pub fn with_prefixes(&self, prefixes: &'static [&'static str]) -> Self {
+        Self { prefixes, ..self.clone() }
     }
 
-    /// Whether the checkpoint has this tensor under any of its spellings.
+    fn resolve(&self, name: &str) -> Option<(&Arc<Checkpoint>, String)> {
+        let mut all = self.checkpoints.iter();
+        all.find_map(|c| c.resolve(name, self.prefixes).map(|found| (c, found)))
+    }
+
+    /// Whether a checkpoint has this tensor under any of its spellings.
     pub fn contains(&self, name: &str) -> bool {
-        self.checkpoint.resolve(name, self.prefixes).is_some()
+        self.resolve(name).is_some()
+    }
+
+    /// The first of these names that a checkpoint has; the first of all when it has none, for
+    /// the error that follows.
+    pub fn either<'a>(&self, names: &[&'a str]) -> &'a str {
+        let found = names.iter().find(|name| self.contains(name));
+        found.or(names.first()).copied().unwrap_or_default()
     }
 
     /// A matrix or table, stored in the chosen dtype.
@@ -93,17 +140,44 @@ impl Parameters {
         })
     }
 
+    /// A matrix that the checkpoint stores transposed, `[n_in, n_out]` as GPT-2's Conv1D does,
+    /// given as `[n_out, n_in]`.
+    pub fn transposed(&self, name: &str, [n_in, n_out]: [usize; 2]) -> Result<Weight> {
+        let (found, stored, meta) = self.find(name, &[n_in, n_out])?;
+        let source = Transposed { stored, rows: n_in, columns: n_out, size: meta.dtype.size() };
+        let meta = Meta { shape: Shape::new(&[n_out, n_in])?, dtype: meta.dtype };
+        let weight = Weight::new(found, meta, Arc::new(source));
+        Ok(match self.dtype {
+            Some(dtype) => weight.stored_as(dtype),
+            None => weight,
+        })
+    }
+
+    /// A vector that the checkpoint stores with leading dimensions of 1, `[1, .., n]`.
+    pub fn row_vector(&self, name: &str, n: usize) -> Result<Weight> {
+        let (found, stored, meta) = self.find(name, &[1, n])?;
+        let meta = Meta { shape: Shape::new(&[n])?, dtype: meta.dtype };
+        Ok(Weight::new(found, meta, Arc::new(stored)).stored_as(DType::F32))
+    }
+
     /// A vector (bias, norm weight) or another small tensor, always stored as f32.
     pub fn vector(&self, name: &str, dims: &[usize]) -> Result<Weight> {
         Ok(self.get(name, dims)?.stored_as(DType::F32))
     }
 
     fn get(&self, name: &str, dims: &[usize]) -> Result<Weight> {
-        let found = self.checkpoint.resolve(name, self.prefixes).ok_or_else(|| {
-            let path = self.checkpoint.path().display();
-            Error::tensor(name, format!("is not in the checkpoint {path}"))
+        let (found, stored, meta) = self.find(name, dims)?;
+        Ok(Weight::new(found, meta, Arc::new(stored)))
+    }
+
+    /// The tensor under its own name, checked against the shape that is wanted.
+    fn find(&self, name: &str, dims: &[usize]) -> Result<(String, Stored, Meta)> {
+        let (checkpoint, found) = self.resolve(name).ok_or_else(|| {
+            let path = |c: &Arc<Checkpoint>| c.path().display().to_string();
+            let paths: Vec<_> = self.checkpoints.iter().map(path).collect();
+            Error::tensor(name, format!("is not in the checkpoint {}", paths.join(" or ")))
         })?;
-        let info = self.checkpoint.info(&found)?;
+        let info = checkpoint.info(&found)?;
         if info.shape.dims() != dims {
             let message = format!("has shape {}, the config asks for {dims:?}", info.shape);
             return Err(Error::tensor(found, message));
@@ -118,9 +192,9 @@ impl Parameters {
             }
         };
         let meta = Meta { shape: Shape::new(dims)?, dtype };
-        let checkpoint = Arc::clone(&self.checkpoint);
+        let checkpoint = Arc::clone(checkpoint);
         let non_finite = AtomicUsize::new(usize::MAX);
         let source = Stored { checkpoint, name: found.clone(), dtype: info.dtype, non_finite };
-        Ok(Weight::new(found, meta, Arc::new(source)))
+        Ok((found, source, meta))
     }
 }

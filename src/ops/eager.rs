@@ -110,13 +110,21 @@ impl Prepared {
         let results = outputs
             .iter()
             .zip(op.outputs())
-            .map(|(meta, name)| {
+            .enumerate()
+            .map(|(o, (meta, name))| {
                 let bytes = meta.bytes().next_multiple_of(4) + SENTINELS * 4;
                 let buffer = gpu.buffer(name, bytes)?;
-                upload.fill(&buffer, bytes, |_, chunk| {
+                // A result in place starts as its operand.
+                let operand = op.in_place().iter().find(|(result, _)| *result == o);
+                let start = operand.and_then(|&(_, i)| inputs.get(i)?.as_ref());
+                let start = start.map_or(&[][..], Tensor::as_bytes);
+                upload.fill(&buffer, bytes, |offset, chunk| {
                     for piece in chunk.chunks_mut(poison.len()) {
                         piece.copy_from_slice(&poison[..piece.len()]);
                     }
+                    let known = start.get(offset..).unwrap_or_default();
+                    let known = &known[..known.len().min(chunk.len())];
+                    chunk[..known.len()].copy_from_slice(known);
                     Ok(())
                 })?;
                 Ok((buffer, *meta))

@@ -10,6 +10,7 @@ mod add;
 mod argmax;
 mod attention;
 pub mod bench;
+mod cache;
 mod case;
 mod certify;
 mod cross_entropy;
@@ -21,10 +22,12 @@ mod layer_norm;
 mod matmul;
 mod pool;
 mod position;
+mod positions;
 mod request;
 mod rms_norm;
 mod rope;
 mod rows;
+mod scale;
 mod select;
 mod softmax;
 mod verify;
@@ -38,6 +41,7 @@ pub use add::Add;
 pub use argmax::Argmax;
 pub use attention::{Attention, HeadLayout, relative_bucket, relative_buckets};
 pub use bench::extra_kernels;
+pub use cache::CacheAppend;
 pub use case::{Case, Comparison, Rng, Tolerance};
 pub use certify::certify;
 pub use cross_entropy::CrossEntropy;
@@ -48,9 +52,11 @@ pub use layer_norm::LayerNorm;
 pub use matmul::{Layout, Matmul};
 pub use pool::{L2Normalize, Pool};
 pub use position::{RopeScaling, Sinusoid, rope_frequencies, rope_tables, sinusoidal};
+pub use positions::Positions;
 pub use request::Request;
 pub use rms_norm::RmsNorm;
 pub use rope::{Pairing, Rope};
+pub use scale::Scale;
 pub use select::{candidates, choose};
 pub use softmax::Softmax;
 pub use verify::{Outcome, Verdict, verify_case, verify_cpu, verify_entry, verify_ops};
@@ -82,6 +88,24 @@ pub trait Op: fmt::Debug + Send + Sync + Any {
     /// What the CPU path runs: the reference unless a faster route is worth its code.
     fn run_cpu(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {
         self.reference(args)
+    }
+
+    /// Results that are written over operands, as (result, operand), such as a cache that new
+    /// rows are appended to. Both are one buffer; kernels bind it by the result's name.
+    fn in_place(&self) -> &'static [(usize, usize)] {
+        &[]
+    }
+
+    /// The CPU path of an op with [`in_place`](Op::in_place) results: `states` are those
+    /// operands, in that list's order, to be changed; in `args` they are absent.
+    fn update_cpu(&self, _args: &Args<'_>, _states: &mut [Tensor]) -> Result<()> {
+        Err(Error::op(self.name(), "has no results in place"))
+    }
+
+    /// The same op reading operand `i` at a column of wider rows, for projections that are
+    /// packed side by side; `None` where the operand must stand alone.
+    fn at_column(&self, _i: usize, _column: usize) -> Option<Arc<dyn Op>> {
+        None
     }
 
     /// Kernel variants, preferred first.
@@ -295,6 +319,7 @@ pub fn registry() -> &'static [&'static Entry] {
         &argmax::ENTRY,
         &cross_entropy::ENTRY,
         &attention::ENTRY,
+        &cache::ENTRY,
         &embedding::ENTRY,
         &gated::GEGLU,
         &gated::GEGLU_TANH,
@@ -304,8 +329,10 @@ pub fn registry() -> &'static [&'static Entry] {
         &matmul::ENTRY,
         &pool::L2_NORMALIZE,
         &pool::POOL,
+        &positions::ENTRY,
         &rms_norm::ENTRY,
         &rope::ENTRY,
+        &scale::ENTRY,
         &softmax::ENTRY,
         &softmax::LOG_ENTRY,
     ];

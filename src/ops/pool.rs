@@ -1,7 +1,7 @@
 //! Pooling of token vectors, and scaling to length 1: the head of sentence embeddings.
 //!
 //! `mean`: `y[b] = sum_t mask[b, t] x[b, t] / max(sum_t mask[b, t], 1e-9)`;
-//! `cls`: `y[b] = x[b, 0]`. Shapes: x [B, T, C], mask u32 [B, T], y [B, C].
+//! `cls`: `y[b] = x[b, 0]`; `last`: `y[b] = x[b, T - 1]`. Shapes: x [B, T, C], mask u32 [B, T], y [B, C].
 //! `l2_normalize`: `y = x / max(|x|, eps)` over the innermost dimension.
 //! Source: Reimers and Gurevych 2019, "Sentence-BERT", as sentence-transformers computes it.
 
@@ -24,6 +24,8 @@ pub enum Pool {
     Mean,
     /// The first token.
     Cls,
+    /// The last token, padding or not.
+    Last,
 }
 
 crate::params! {
@@ -83,6 +85,7 @@ impl Op for Pool {
                 let weight = |t: usize| mask.map_or(1.0, |m| f64::from(m[b * tokens + t].min(1)));
                 y.push(match self {
                     Self::Cls => at(0) as f32,
+                    Self::Last => at(tokens.saturating_sub(1)) as f32,
                     Self::Mean => {
                         let sum: f64 = (0..tokens).map(|t| weight(t) * at(t)).sum();
                         let count: f64 = (0..tokens).map(weight).sum();
@@ -99,7 +102,10 @@ impl Op for Pool {
     }
 
     fn spec(&self, _kernel: &Kernel, call: &Call<'_>) -> Spec {
-        Spec::new().set("CLS", *self == Self::Cls).set("HAS_MASK", call.has(MASK))
+        Spec::new()
+            .set("CLS", *self == Self::Cls)
+            .set("LAST", *self == Self::Last)
+            .set("HAS_MASK", call.has(MASK))
     }
 
     fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
@@ -120,7 +126,7 @@ impl Op for Pool {
 pub static POOL: Entry = Entry {
     name: "pool",
     aliases: &["mean_pool"],
-    summary: "y = mean over the mask's tokens, or the first token",
+    summary: "y = mean over the mask's tokens, the first or the last token",
     kernels: &POOL_KERNELS,
     cases: pool_cases,
     build: build_pool,
@@ -132,8 +138,9 @@ fn build_pool(request: &mut Request) -> Result<Built> {
     let op = match kind.as_deref() {
         None | Some("mean") => Pool::Mean,
         Some("cls") => Pool::Cls,
+        Some("last") => Pool::Last,
         Some(other) => {
-            return Err(Error::op("pool", format!("pooling={other}: expected mean or cls")));
+            return Err(Error::op("pool", format!("pooling={other}: expected mean, cls or last")));
         }
     };
     Ok((Arc::new(op), inputs))
@@ -156,6 +163,7 @@ fn pool_cases() -> Vec<Case> {
         cases.push(case("masked mean", Pool::Mean, Some(mask), tolerance()));
         cases.push(case("mean", Pool::Mean, None, tolerance()));
         cases.push(case("cls", Pool::Cls, None, Tolerance::exact()));
+        cases.push(case("last", Pool::Last, None, Tolerance::exact()));
     }
     let x = rng.tensor([2, 3, 8]);
     let none = Tensor::u32([2, 3], vec![0, 0, 0, 1, 0, 1]);

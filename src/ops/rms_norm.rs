@@ -1,7 +1,8 @@
 //! `y = h / sqrt(mean(h^2) + eps) * weight`, with `h = x + residual`; Gemma's form multiplies
 //! by `1 + weight`.
 //!
-//! Shapes: x, residual, y, sum `[.., C]`; weight `[C]`. `residual` and `weight` may be absent;
+//! Shapes: x, residual, y, sum `[.., C]`; weight `[C]`, or `[D]` where D divides C: then every
+//! D columns (a head) are normalised on their own. `residual` and `weight` may be absent;
 //! `sum` is `h`, produced on request for pre-norm models.
 //! Source: Zhang and Sennrich 2019, "Root Mean Square Layer Normalization".
 
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::gpu::{ParamBytes, Spec};
-use crate::tensor::{SymMeta, Tensor};
+use crate::tensor::{Meta, SymMeta, Tensor};
 
 const X: usize = 0;
 const RESIDUAL: usize = 1;
@@ -42,6 +43,15 @@ static KERNELS: [Kernel; 3] = rows::kernels(
     Params::FIELDS,
 );
 
+/// The operands' shapes with x as rows of what is normalised together: all columns, or a head.
+fn by_head(call: &Call<'_>) -> [Option<Meta>; 3] {
+    let x = call.input(X).shape;
+    let cols = if call.has(WEIGHT) { call.input(WEIGHT).shape.last() } else { x.last() };
+    let rows = x.numel().checked_div(cols).unwrap_or(0);
+    let operand = |i: usize| call.inputs.get(i).copied().flatten();
+    [Some(Meta::f32([rows, cols])), operand(RESIDUAL), operand(WEIGHT)]
+}
+
 impl Op for RmsNorm {
     fn name(&self) -> &'static str {
         "rms_norm"
@@ -64,8 +74,12 @@ impl Op for RmsNorm {
         if let Some(r) = residual.as_ref().filter(|r| *r != x) {
             return fail(format!("residual {r} must equal x {x}"));
         }
-        if let Some(w) = weight.as_ref().filter(|w| **w != SymMeta::f32([cols])) {
-            return fail(format!("weight {w} must be f32[{cols}] for x {x}"));
+        let fits = |w: &SymMeta| {
+            let width = w.last().filter(|&d| d > 0 && cols.is_multiple_of(d));
+            width.is_some_and(|d| *w == SymMeta::f32([d]))
+        };
+        if let Some(w) = weight.as_ref().filter(|w| !fits(w)) {
+            return fail(format!("weight {w} must be f32[{cols}], or a head's width, for x {x}"));
         }
         if !(self.eps >= 0.0 && self.eps.is_finite()) {
             return fail(format!("eps {} must be finite and not negative", self.eps));
@@ -75,7 +89,7 @@ impl Op for RmsNorm {
 
     fn reference(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {
         let x = args.need(X)?;
-        let cols = x.shape().last();
+        let cols = args.get(WEIGHT).map_or(x.shape().last(), |w| w.shape().last());
         let mut sum: Vec<f64> = x.as_f32()?.iter().map(|&v| f64::from(v)).collect();
         if let Some(residual) = args.get(RESIDUAL) {
             sum.iter_mut().zip(residual.as_f32()?).for_each(|(s, &r)| *s += f64::from(r));
@@ -102,11 +116,11 @@ impl Op for RmsNorm {
     }
 
     fn accepts(&self, kernel: &Kernel, call: &Call<'_>) -> bool {
-        rows::accepts(kernel, call)
+        rows::accepts(kernel, &Call { inputs: &by_head(call), ..*call })
     }
 
     fn spec(&self, kernel: &Kernel, call: &Call<'_>) -> Spec {
-        let spec = rows::spec(kernel, call)
+        let spec = rows::spec(kernel, &Call { inputs: &by_head(call), ..*call })
             .set("HAS_RESIDUAL", call.has(RESIDUAL))
             .set("HAS_WEIGHT", call.has(WEIGHT))
             .set("UNIT_OFFSET", self.unit_offset);
@@ -114,6 +128,8 @@ impl Op for RmsNorm {
     }
 
     fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
+        let inputs = by_head(call);
+        let call = &Call { inputs: &inputs, ..*call };
         let x = call.input(X).shape;
         let (rows_per_group, grid) = rows::grid(call);
         let params =
@@ -172,6 +188,12 @@ fn cases() -> Vec<Case> {
     for (label, size) in [("values of 1e15", 1e15), ("values of 1e-15", 1e-15), ("zeros", 0.0)] {
         let x = rng.tensor_with([3, 96], |r| r.normal() * size);
         cases.push(Case::new(label, plain.clone(), vec![Some(x), None, None], tolerance()));
+    }
+    for (rows, heads, dim) in [(1, 3, 8), (5, 2, 33), (9, 4, 64)] {
+        let (x, weight) = (rng.tensor([rows, heads * dim]), rng.tensor([dim]));
+        let label = format!("{rows}x{heads} heads of {dim}");
+        let inputs = vec![Some(x), None, Some(weight)];
+        cases.push(Case::new(label, plain.clone(), inputs, tolerance()));
     }
     cases
 }

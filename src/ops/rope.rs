@@ -200,6 +200,11 @@ impl Op for Rope {
         Ok(vec![Tensor::f32(shape, y)?])
     }
 
+    fn at_column(&self, i: usize, column: usize) -> Option<Arc<dyn Op>> {
+        let op = Self { column: self.column + column, ..self.clone() };
+        (i == X && !self.heads_first).then(|| Arc::new(op) as Arc<dyn Op>)
+    }
+
     fn kernels(&self) -> &'static [Kernel] {
         &KERNELS
     }

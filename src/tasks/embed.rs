@@ -82,7 +82,8 @@ impl Embedder {
         let normalize = options.normalize.or(sentence.map(|s| s.normalize)).unwrap_or(false);
         let transformer = sentence.map_or(folder, |s| s.transformer.as_path());
         let outputs = Outputs::Embedding { pooling, normalize };
-        let model = models::open(transformer, &BuildOptions { dtype: options.dtype, outputs })?;
+        let build = BuildOptions { dtype: options.dtype, outputs, ..BuildOptions::default() };
+        let model = models::open(transformer, &build)?;
         let tokenizer = Tokenizer::open(transformer)?;
         tokenizer.check_vocab(model.info.vocab_size)?;
         let limits = [sentence.and_then(|s| s.max_seq_length), tokenizer.max_length()];

@@ -96,6 +96,7 @@ impl Work {
             scale: 1.0 / (dim as f32).sqrt(),
             causal,
             q_offset: Dim::Const(keys.saturating_sub(queries)),
+            cached: false,
             window: None,
             softcap: None,
             max_distance: 0,

@@ -19,6 +19,7 @@ fn op([_, n_heads, n_kv_heads, q_len, kv_len, head_dim]: Size) -> Attention {
         scale: 1.0 / (head_dim as f32).sqrt(),
         causal: false,
         q_offset: Dim::Const(kv_len.saturating_sub(q_len)),
+        cached: false,
         window: None,
         softcap: None,
         max_distance: 0,
@@ -169,6 +170,15 @@ fn layouts(rng: &mut Rng, cases: &mut Vec<Case>) {
         case("position from a symbol", size, decode, heads(rng, size), [None, None, None]);
     with_symbol.sizes = Sizes::default().with(sym, 23);
     cases.push(with_symbol);
+    // Caches with room for more keys than there are, hidden by causal order or not.
+    for causal in [true, false] {
+        let size = [3, 4, 2, 3, 50, 16];
+        let op = Attention { causal, cached: true, q_offset: sym.into(), ..op(size) };
+        let operands = [key_mask(3, 50), None, None];
+        let mut cached = case("partly filled cache", size, op, heads(rng, size), operands);
+        cached.sizes = Sizes::default().with(sym, 29);
+        cases.push(cached);
+    }
 }
 
 /// Scores in the hundreds, growing from block to block, tiny and equal.

@@ -16,6 +16,7 @@ mod reference;
 mod request;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 pub use bucket::{relative_bucket, relative_buckets};
 use problem::{Extent, View, bias_strides};
@@ -23,7 +24,7 @@ use problem::{Extent, View, bias_strides};
 use super::{Args, Call, Cost, Dispatch, Entry, Kernel, Needs, Op};
 use crate::error::{Error, Result};
 use crate::gpu::{ParamBytes, Spec, fold};
-use crate::tensor::{DType, Dim, Shape, SymMeta, Tensor};
+use crate::tensor::{DType, Dim, Shape, Sizes, SymMeta, Tensor};
 
 const Q: usize = 0;
 const K: usize = 1;
@@ -70,6 +71,9 @@ pub struct Attention {
     pub causal: bool,
     /// Position of query 0 among the keys.
     pub q_offset: Dim,
+    /// Whether k and v are caches with room for more keys than there are: only the first
+    /// `q_offset + T` of them exist.
+    pub cached: bool,
     /// A query at position p only sees the `window` keys up to and including p.
     pub window: Option<usize>,
     /// Scores are bent into (-softcap, softcap) before masks and bias.
@@ -147,6 +151,15 @@ impl Attention {
         let end = if ordered { kv_len.min(position + 1) } else { kv_len };
         let start = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
         start.min(end)..end
+    }
+
+    /// Batch and token counts of a call with these shapes.
+    fn extent(&self, q: Shape, k: Shape, sizes: &Sizes) -> Extent {
+        let mut extent = Extent::new(q, k, self.layout);
+        if self.cached {
+            extent.kv_len = extent.kv_len.min(self.q_offset.eval(sizes) + extent.q_len);
+        }
+        extent
     }
 
     fn output_shape(&self, q: Shape, extent: Extent) -> Shape {
@@ -302,6 +315,20 @@ impl Op for Attention {
         Ok(vec![reference::run_cpu(self, args)?])
     }
 
+    fn at_column(&self, i: usize, column: usize) -> Option<Arc<dyn Op>> {
+        if self.layout != HeadLayout::Tokens {
+            return None;
+        }
+        let mut op = self.clone();
+        match i {
+            Q => op.q_column += column,
+            K => op.k_column += column,
+            V => op.v_column += column,
+            _ => return None,
+        }
+        Some(Arc::new(op))
+    }
+
     fn kernels(&self) -> &'static [Kernel] {
         &KERNELS
     }
@@ -334,7 +361,7 @@ impl Op for Attention {
     }
 
     fn dispatch(&self, kernel: &Kernel, call: &Call<'_>) -> Dispatch {
-        let extent = Extent::new(call.input(Q).shape, call.input(K).shape, self.layout);
+        let extent = self.extent(call.input(Q).shape, call.input(K).shape, call.sizes);
         let [q, k, v, out] = self.views(call);
         let (bias, table) = (call.input(BIAS).shape, call.has(BUCKET));
         let [bias_batch, bias_head, bias_query] =
@@ -351,7 +378,7 @@ impl Op for Attention {
             softcap: self.softcap.unwrap_or(0.0),
             max_distance: self.max_distance as u32,
             n_buckets: if table { bias.rows() as u32 } else { 0 },
-            key_mask_batch: extent.kv_len as u32,
+            key_mask_batch: call.input(KEY_MASK).shape.last() as u32,
             q_start: q.start as u32,
             q_batch: q.batch as u32,
             q_token: q.token as u32,
@@ -378,7 +405,7 @@ impl Op for Attention {
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {
-        let extent = Extent::new(call.input(Q).shape, call.input(K).shape, self.layout);
+        let extent = self.extent(call.input(Q).shape, call.input(K).shape, call.sizes);
         let offset = self.q_offset.eval(call.sizes);
         let seen = |i| self.visible(i + offset, extent.kv_len).len();
         let pairs: usize = (0..extent.q_len).map(seen).sum();

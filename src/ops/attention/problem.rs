@@ -70,7 +70,8 @@ pub(super) struct Problem<'a> {
     pub k: (&'a [f32], View),
     pub v: (&'a [f32], View),
     pub out: (Shape, View),
-    key_mask: Option<&'a [u32]>,
+    /// The mask and the keys of a row of it.
+    key_mask: Option<(&'a [u32], usize)>,
     bias: Option<(&'a [f32], [usize; 3])>,
     bucket: Option<&'a [u32]>,
     op: &'a Attention,
@@ -81,7 +82,7 @@ impl<'a> Problem<'a> {
     pub(super) fn new(op: &'a Attention, args: &Args<'a>) -> Result<Self> {
         let (q, k, v) = (args.need(super::Q)?, args.need(super::K)?, args.need(super::V)?);
         let view = |t: &Tensor, column| View::new(t.shape(), op.layout, column, op.head_dim);
-        let extent = Extent::new(q.shape(), k.shape(), op.layout);
+        let extent = op.extent(q.shape(), k.shape(), args.sizes);
         let bias = args.get(super::BIAS);
         let bucket = args.get(super::BUCKET).map(Tensor::as_u32).transpose()?;
         if let (Some(bucket), Some(table)) = (bucket, bias) {
@@ -98,7 +99,10 @@ impl<'a> Problem<'a> {
             k: (k.as_f32()?, view(k, op.k_column)),
             v: (v.as_f32()?, view(v, op.v_column)),
             out: (out, View::new(out, op.layout, 0, op.head_dim)),
-            key_mask: args.get(super::KEY_MASK).map(Tensor::as_u32).transpose()?,
+            key_mask: match args.get(super::KEY_MASK) {
+                Some(mask) => Some((mask.as_u32()?, mask.shape().last())),
+                None => None,
+            },
             bias: match bias {
                 Some(bias) => Some((bias.as_f32()?, bias_strides(bias.shape()))),
                 None => None,
@@ -116,7 +120,7 @@ impl<'a> Problem<'a> {
 
     /// Whether a key is real, not padding.
     pub(super) fn real(&self, b: usize, j: usize) -> bool {
-        self.key_mask.is_none_or(|mask| mask[b * self.extent.kv_len + j] != 0)
+        self.key_mask.is_none_or(|(mask, keys)| mask[b * keys + j] != 0)
     }
 
     /// What is added to a score.

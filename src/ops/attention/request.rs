@@ -75,6 +75,7 @@ pub(super) fn build(request: &mut Request) -> Result<Built> {
         scale: request.get("scale")?.unwrap_or(1.0 / (head_dim.max(1) as f32).sqrt()),
         causal,
         q_offset: Dim::Const(request.get("q_offset")?.unwrap_or(last)),
+        cached: false,
         window,
         softcap: request.get("softcap")?,
         max_distance,

@@ -1,0 +1,48 @@
+// k_cache[b, offset + t, c] = k[b, t, k_column + c], and the same for v: the keys and values of new
+// tokens go behind those of earlier ones.
+//
+// k_cache, v_cache: [batch, context, width]; k, v: [batch, tokens, row], where a row may hold
+// other columns too. Invocation i moves column i % width of token i / width, of both.
+//
+// Safety: a token is checked against batch * tokens, its position against context before it is
+// written, and the host checked columns against rows.
+#import fold
+
+struct Params {
+    count: u32, // batch * tokens * width
+    tokens: u32,
+    context: u32,
+    width: u32,
+    offset: u32,
+    k_row: u32,
+    k_column: u32,
+    v_row: u32,
+    v_column: u32,
+}
+var<immediate> params: Params;
+
+@group(0) @binding(0) var<storage, read> k: array<f32>;             // [batch, tokens, k_row]
+@group(0) @binding(1) var<storage, read> v: array<f32>;             // [batch, tokens, v_row]
+@group(0) @binding(2) var<storage, read_write> k_cache: array<f32>; // [batch, context, width]
+@group(0) @binding(3) var<storage, read_write> v_cache: array<f32>; // [batch, context, width]
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = fold(workgroup, grid) * 64u + lane;
+    if (i >= params.count) {
+        return;
+    }
+    let row = i / params.width;
+    let c = i % params.width;
+    let position = params.offset + row % params.tokens;
+    if (position >= params.context) {
+        return;
+    }
+    let to = (row / params.tokens * params.context + position) * params.width + c;
+    k_cache[to] = k[row * params.k_row + params.k_column + c];
+    v_cache[to] = v[row * params.v_row + params.v_column + c];
+}

@@ -1,0 +1,47 @@
+//! What graphs of generating models give out, in a whole pass and in a decoding step.
+
+use super::{BuildOptions, Outputs};
+use crate::error::Result;
+use crate::graph::{Graph, Value};
+use crate::ops::{Argmax, Pool};
+
+/// Name of the output that holds a decoding step's chosen ids, u32 [batch].
+pub const NEXT_TOKEN: &str = "next_token";
+
+/// Gives out `{prefix}hidden_states.N` where they were asked for: 0 is the input of layer 0, N
+/// the output of layer N, the last one after the final norm.
+pub(super) fn hidden_states(
+    graph: &mut Graph,
+    options: &BuildOptions,
+    prefix: &str,
+    states: &[Value],
+) {
+    if (Outputs::Class { hidden_states: true }) == options.outputs {
+        for (i, &state) in states.iter().enumerate() {
+            graph.output(format!("{prefix}hidden_states.{i}"), state);
+        }
+    }
+}
+
+/// Gives out `logits` of a language model whose `head` turns hidden states into them: of every
+/// token in a whole pass, of the last one in a decoding step, which also chooses the next token.
+pub(super) fn language_model(
+    graph: &mut Graph,
+    options: &BuildOptions,
+    last: Value,
+    head: impl FnOnce(&mut Graph, Value) -> Result<Value>,
+) -> Result<()> {
+    if options.outputs != Outputs::Decode {
+        let logits = head(graph, last)?;
+        graph.output("logits", logits);
+        return Ok(());
+    }
+    let last = graph.apply(Pool::Last, [Some(last), None])?;
+    let logits = head(graph, last)?;
+    graph.output("logits", logits);
+    graph.enter("sampling");
+    let next = graph.apply(Argmax, [Some(logits)])?;
+    graph.leave();
+    graph.output(NEXT_TOKEN, next);
+    Ok(())
+}

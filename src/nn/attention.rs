@@ -1,0 +1,203 @@
+//! Self-attention over a sequence, with or without kept keys and values.
+
+use super::sequence::Sequence;
+use crate::error::Result;
+use crate::graph::{Graph, Value, Weight};
+use crate::ops::{
+    Attention, CacheAppend, HeadLayout, Pairing, Rope, RopeScaling, relative_buckets, rope_tables,
+};
+use crate::tensor::{Dim, Shape, SymMeta, Tensor};
+
+/// Queries, keys or values: f32 [batch, tokens, columns] with heads side by side from `column`
+/// on.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    /// The value.
+    pub value: Value,
+    /// First column of the first head.
+    pub column: usize,
+}
+
+impl From<Value> for Heads {
+    fn from(value: Value) -> Self {
+        Self { value, column: 0 }
+    }
+}
+
+/// Rotary positions: tables of angles and how columns pair up.
+#[derive(Clone, Copy, Debug)]
+pub struct Rotary {
+    cos: Value,
+    sin: Value,
+    rotary_dim: usize,
+    pairing: Pairing,
+}
+
+impl Rotary {
+    /// Tables for positions below `max_positions`; see [`rope_tables`].
+    pub fn new(
+        graph: &mut Graph,
+        theta: f64,
+        rotary_dim: usize,
+        max_positions: usize,
+        scaling: RopeScaling,
+        pairing: Pairing,
+    ) -> Result<Self> {
+        let (cos, sin) = rope_tables(theta, rotary_dim, 0..max_positions, scaling)?;
+        let mut table = |name: &str, values| {
+            let origin = format!("{name} {theta} {rotary_dim} {max_positions} {scaling:?}");
+            graph.weight(Weight::computed(name, origin, values))
+        };
+        let (cos, sin) = (table("rotary.cos", cos), table("rotary.sin", sin));
+        Ok(Self { cos, sin, rotary_dim, pairing })
+    }
+
+    fn apply(
+        &self,
+        graph: &mut Graph,
+        sequence: &Sequence,
+        x: Heads,
+        n_heads: usize,
+        head_dim: usize,
+    ) -> Result<Heads> {
+        let op = Rope {
+            n_heads,
+            head_dim,
+            rotary_dim: self.rotary_dim,
+            pairing: self.pairing,
+            heads_first: false,
+            column: x.column,
+            offset: sequence.past,
+        };
+        let operands = [Some(x.value), Some(self.cos), Some(self.sin), sequence.positions];
+        Ok(graph.apply(op, operands)?.into())
+    }
+}
+
+/// T5's relative position bias: a table [n_buckets, n_heads] and the bucket of every distance.
+#[derive(Clone, Copy, Debug)]
+pub struct RelativeBias {
+    table: Value,
+    bucket: Value,
+    max_distance: usize,
+}
+
+impl RelativeBias {
+    /// From the checkpoint's table f32 [n_buckets, n_heads].
+    pub fn new(
+        graph: &mut Graph,
+        table: Value,
+        bidirectional: bool,
+        n_buckets: usize,
+        max_distance: usize,
+    ) -> Result<Self> {
+        let buckets = relative_buckets(bidirectional, n_buckets, max_distance);
+        let buckets = Tensor::u32(Shape::new(&[buckets.len()])?, buckets)?;
+        let origin = format!("relative_buckets {bidirectional} {n_buckets} {max_distance}");
+        let bucket = graph.weight(Weight::computed("relative_buckets", origin, buckets));
+        Ok(Self { table, bucket, max_distance })
+    }
+}
+
+/// How a layer attends, apart from its projections.
+#[derive(Clone, Debug)]
+pub struct Attend {
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key and value heads.
+    pub n_kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Factor of the dot products.
+    pub scale: f32,
+    /// Whether a token sees only itself and those before it.
+    pub causal: bool,
+    /// Whether a token sees only that many tokens, itself included.
+    pub window: Option<usize>,
+    /// Scores are bent into (-softcap, softcap).
+    pub softcap: Option<f32>,
+    /// Relative position bias.
+    pub bias: Option<RelativeBias>,
+    /// Rotary positions of queries and keys.
+    pub rotary: Option<Rotary>,
+}
+
+impl Attend {
+    /// Plain bidirectional attention, scaled by `1 / sqrt(head_dim)`.
+    pub fn new(n_heads: usize, head_dim: usize) -> Self {
+        Self {
+            n_heads,
+            n_kv_heads: n_heads,
+            head_dim,
+            scale: (1.0 / (head_dim as f64).sqrt()) as f32,
+            causal: false,
+            window: None,
+            softcap: None,
+            bias: None,
+            rotary: None,
+        }
+    }
+
+    /// Attention of a sequence to itself; gives f32 [batch, tokens, n_heads * head_dim].
+    ///
+    /// `layer` names the states that keep keys and values, where the sequence keeps them.
+    pub fn to_self(
+        &self,
+        graph: &mut Graph,
+        sequence: &Sequence,
+        layer: &str,
+        [mut q, mut k, v]: [Heads; 3],
+    ) -> Result<Value> {
+        if let Some(rotary) = &self.rotary {
+            q = rotary.apply(graph, sequence, q, self.n_heads, self.head_dim)?;
+            k = rotary.apply(graph, sequence, k, self.n_kv_heads, self.head_dim)?;
+        }
+        let Some([batch, context]) = sequence.cache else {
+            return self.apply(graph, [q, k, v], sequence.mask, sequence.past, false);
+        };
+        let caches = kept(graph, layer, [batch, context], self.n_kv_heads * self.head_dim);
+        let op = CacheAppend { offset: sequence.past, k_column: k.column, v_column: v.column };
+        let [k_cache, v_cache] = caches;
+        let operands = [Some(k_cache), Some(v_cache), Some(k.value), Some(v.value)];
+        let kept = graph.apply_all(op, operands)?;
+        let [k, v] = [kept[0].into(), kept[1].into()];
+        self.apply(graph, [q, k, v], sequence.mask, sequence.past, true)
+    }
+
+    pub(super) fn apply(
+        &self,
+        graph: &mut Graph,
+        [q, k, v]: [Heads; 3],
+        mask: Option<Value>,
+        q_offset: Dim,
+        cached: bool,
+    ) -> Result<Value> {
+        let op = Attention {
+            n_heads: self.n_heads,
+            n_kv_heads: self.n_kv_heads,
+            head_dim: self.head_dim,
+            layout: HeadLayout::Tokens,
+            q_column: q.column,
+            k_column: k.column,
+            v_column: v.column,
+            scale: self.scale,
+            causal: self.causal,
+            q_offset,
+            cached,
+            window: self.window,
+            softcap: self.softcap,
+            max_distance: self.bias.map_or(0, |b| b.max_distance),
+        };
+        let (table, bucket) = (self.bias.map(|b| b.table), self.bias.map(|b| b.bucket));
+        graph.apply(op, [Some(q.value), Some(k.value), Some(v.value), mask, table, bucket])
+    }
+}
+
+/// The states that keep keys and values of `layer`, f32 [batch, length, width] each.
+pub(super) fn kept(graph: &mut Graph, layer: &str, dims: [Dim; 2], width: usize) -> [Value; 2] {
+    let [batch, length] = dims;
+    ["k_cache", "v_cache"].map(|which| {
+        let meta = SymMeta::f32([batch, length, Dim::Const(width)]);
+        graph.state(format!("{layer}.{which}"), meta)
+    })
+}

@@ -1,0 +1,67 @@
+//! Where the tokens of a stack stand, which of them count, and whether keys are kept.
+
+use crate::error::Result;
+use crate::graph::{Graph, Value};
+use crate::ops::{Embedding, Positions};
+use crate::tensor::{Dim, SymMeta};
+
+/// The tokens that a stack of layers works on: all of a text at once, or those that come after
+/// others whose keys and values were kept.
+#[derive(Clone, Debug)]
+pub struct Sequence {
+    /// u32 [batch, keys], 1 for a key that counts; `None` when all do.
+    pub mask: Option<Value>,
+    /// u32 [batch, tokens], where tokens do not simply stand at 0, 1, 2, …
+    pub positions: Option<Value>,
+    /// Tokens before the first one of this step.
+    pub past: Dim,
+    /// What learned position tables hold in front of position 0's row (2 in OPT and BART).
+    pub base: usize,
+    /// [batch, context] of the caches, when keys and values are kept.
+    pub cache: Option<[Dim; 2]>,
+}
+
+impl Sequence {
+    /// All tokens of a text, the first at position 0, under a mask u32 [batch, tokens].
+    pub fn whole(mask: Option<Value>) -> Self {
+        Self { mask, positions: None, past: Dim::Const(0), base: 0, cache: None }
+    }
+
+    /// The same with `base` rows in front of position 0 in learned position tables.
+    #[must_use]
+    pub fn with_base(self, base: usize) -> Self {
+        Self { base, ..self }
+    }
+
+    /// The tokens of one decoding step, `ids` u32 [batch, tokens], behind `past` others.
+    ///
+    /// Adds the symbols `past` and `context`. When `padded`, prompts may be padded on the left:
+    /// the inputs `attention_mask` u32 [batch, context] (1 from a row's first real token on)
+    /// and `pads` u32 [batch] (padding tokens of a row) are added too.
+    pub fn step(graph: &mut Graph, ids: Value, padded: bool, base: usize) -> Result<Self> {
+        let past = Dim::Sym(graph.symbol("past")?);
+        let context = Dim::Sym(graph.symbol("context")?);
+        let batch = graph.meta(ids).dims.first().copied().unwrap_or(Dim::Const(1));
+        let (mut mask, mut pads) = (None, None);
+        if padded {
+            mask = Some(graph.input("attention_mask", SymMeta::u32([batch, context])));
+            pads = Some(graph.input("pads", SymMeta::u32([batch])));
+        }
+        let positions = graph.apply(Positions { offset: past, base }, [Some(ids), pads])?;
+        Ok(Self { mask, positions: Some(positions), past, base, cache: Some([batch, context]) })
+    }
+
+    /// `scale * words[ids] + positions[position]`, the latter if the model has learned positions.
+    pub fn embed(
+        &self,
+        graph: &mut Graph,
+        ids: Value,
+        words: Value,
+        positions: Option<Value>,
+        scale: f32,
+    ) -> Result<Value> {
+        let op = Embedding { scale, offset: Dim::Const(self.base) };
+        let at = positions.and(self.positions);
+        graph.apply(op, [Some(words), Some(ids), positions, at, None, None])
+    }
+}
