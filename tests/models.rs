@@ -2,10 +2,12 @@
 //! on the device and on the CPU, hidden states layer by layer.
 
 mod common;
+#[path = "common/golden.rs"]
+mod golden;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use golden::{Golden, LIMIT, assert_close};
 use serde_json::Value;
 use tilewright::Tensor;
 use tilewright::gpu::GpuOptions;
@@ -26,96 +28,11 @@ fn json(path: &Path) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// Rows of `got` where the mask is 1 against `want`, whose scale is its largest value.
-fn assert_close(got: &Tensor, want: &Tensor, mask: Option<&Tensor>, limit: f64, what: &str) {
-    assert_eq!(
-        got.shape().numel(),
-        want.shape().numel(),
-        "{what}: {} {}",
-        got.shape(),
-        want.shape()
-    );
-    let width = got.shape().last();
-    let (got, want) = (got.as_f32().unwrap(), want.as_f32().unwrap());
-    let mask = mask.map(|m| m.as_u32().unwrap());
-    let row_counts = |i: usize| mask.is_none_or(|m| m[i / width] == 1);
-    let kept: Vec<_> = (0..got.len()).filter(|&i| row_counts(i)).collect();
-    assert!(!kept.is_empty(), "{what}: nothing to compare");
-    let scale = kept.iter().map(|&i| f64::from(want[i].abs())).fold(0.0, f64::max);
-    for i in kept {
-        let error = (f64::from(got[i]) - f64::from(want[i])).abs();
-        assert!(error <= limit * scale, "{what}: element {i} is {}, not {}", got[i], want[i]);
-    }
-}
-
-fn check_folder(name: &str, device: &Device) {
-    let folder = root().join("tests/goldens").join(name);
-    let golden = json(&folder.join("golden.json"));
-    let file = SafeTensors::open(folder.join("golden.safetensors")).unwrap();
-    let outputs = Outputs::Class { hidden_states: true };
-    let model =
-        models::open(&folder, &BuildOptions { outputs, ..BuildOptions::default() }).unwrap();
-    let info = model.info.clone();
-    let runner = Runner::new(model.graph, device.clone()).unwrap();
-    let cases = golden["cases"].as_array().unwrap();
-    assert!(!cases.is_empty());
-    for case in cases.iter().filter(|c| c["kind"] == "forward") {
-        let inputs: BTreeMap<String, Tensor> = case["inputs"]
-            .as_object()
-            .unwrap()
-            .iter()
-            .map(|(input, tensor)| (input.clone(), file.read(tensor.as_str().unwrap()).unwrap()))
-            .collect();
-        let inputs = model_inputs(&info, inputs).unwrap();
-        let given: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t)).collect();
-        let got = runner.run(&given).unwrap();
-        let mut compared = 0;
-        for (output, entry) in case["outputs"].as_object().unwrap() {
-            let mask = entry["mask"].as_str().map(|m| &inputs[m]);
-            let what = format!("{name} {} {output} on {}", case["name"], device.name());
-            if output == "hidden_states" {
-                for (i, tensor) in entry["tensors"].as_array().unwrap().iter().enumerate() {
-                    let want = file.read(tensor.as_str().unwrap()).unwrap();
-                    let state = &got[&format!("hidden_states.{i}")];
-                    assert_close(state, &want, mask, 5e-5, &format!("{what} {i}"));
-                    compared += 1;
-                }
-                continue;
-            }
-            // Derived by the golden's author from another output; `embed` covers it.
-            if output == "mean_pooled_l2" {
-                continue;
-            }
-            let stored = entry["f64"].as_str().or(entry["tensor"].as_str()).unwrap();
-            let want = file.read(stored).unwrap();
-            match entry["index"].as_str() {
-                None => assert_close(&got[output], &want, mask, 5e-5, &what),
-                Some(index) => {
-                    let picked = pick(&got[output], &file.read(index).unwrap());
-                    assert_close(&picked, &want, None, 5e-5, &what);
-                }
-            }
-            compared += 1;
-        }
-        assert!(compared > 0, "{name} {}: nothing compared", case["name"]);
-    }
-}
-
-/// Rows (batch, position) of a [batch, tokens, width] tensor.
-fn pick(tensor: &Tensor, index: &Tensor) -> Tensor {
-    let [_, tokens, width] = tensor.shape().dims().try_into().unwrap();
-    let values = tensor.as_f32().unwrap();
-    let pairs = index.as_u32().unwrap().chunks_exact(2);
-    let rows: Vec<usize> = pairs.map(|p| p[0] as usize * tokens + p[1] as usize).collect();
-    let picked = rows.iter().flat_map(|r| values[r * width..(r + 1) * width].iter().copied());
-    Tensor::f32([rows.len(), width], picked.collect()).unwrap()
-}
-
 #[test]
 fn bert_encoders_match_pytorch() {
     for device in devices() {
         for name in ["bert_base", "bert_mlm", "bert_mlm_gammabeta"] {
-            check_folder(name, &device);
+            Golden::open(name).check_forward(&device);
         }
     }
 }
@@ -139,7 +56,7 @@ fn bert_base_pools_and_normalises_like_the_golden() {
                 file.read(case["outputs"]["mean_pooled_l2"]["f64"].as_str().unwrap()).unwrap();
             let flat = got.iter().flat_map(|e| e.vector.iter().copied()).collect();
             let got = Tensor::f32(want.shape(), flat).unwrap();
-            assert_close(&got, &want, None, 5e-5, "mean_pooled_l2");
+            assert_close(&got, &want, None, LIMIT, "mean_pooled_l2");
         }
     }
 }
@@ -214,7 +131,7 @@ fn minilm_hidden_states_match_layer_by_layer() {
             for (i, tensor) in states.iter().enumerate() {
                 let want = file.read(tensor.as_str().unwrap()).unwrap();
                 let what = format!("{name} hidden state {i}");
-                assert_close(&got[&format!("hidden_states.{i}")], &want, None, 5e-5, &what);
+                assert_close(&got[&format!("hidden_states.{i}")], &want, None, LIMIT, &what);
             }
         }
     }

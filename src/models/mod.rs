@@ -4,6 +4,8 @@
 //! tensor names. It never names a shader or a device.
 
 mod bert;
+mod decoder;
+mod gpt2;
 mod info;
 mod inputs;
 mod outputs;
@@ -87,7 +89,7 @@ struct Family {
     build: fn(&Files, &BuildOptions) -> Result<Model>,
 }
 
-const FAMILIES: &[Family] = &[bert::FAMILY];
+const FAMILIES: &[Family] = &[bert::FAMILY, gpt2::FAMILY];
 
 /// Reads a model folder in Hugging Face layout and builds its graph. No weight is read yet.
 ///

@@ -6,8 +6,8 @@ use crate::graph::{Graph, Value};
 use crate::ops::{Activate, Activation, Add, Gated, LayerNorm, Matmul, RmsNorm};
 use crate::weights;
 
-/// `x weight^T + bias` with `{name}.weight` `[n_out, n_in]` and, where the checkpoint has it,
-/// `{name}.bias` `[n_out]`.
+/// `x weight^T + bias` with `{name}.weight` `[n_out, n_in]` and, where it has one (see
+/// [`Parameters::bias`]), `{name}.bias` `[n_out]`.
 pub fn linear(
     graph: &mut Graph,
     parameters: &Parameters,
@@ -19,12 +19,13 @@ pub fn linear(
     let weight = parameters.matrix(&format!("{name}.weight"), &[n_out, n_in])?;
     let weight = graph.weight(weight);
     let y = graph.apply(Matmul::linear(), [Some(x), Some(weight), None, None])?;
-    let bias = format!("{name}.bias");
-    if !parameters.contains(&bias) {
-        return Ok(y);
+    match parameters.bias(name, n_out)? {
+        None => Ok(y),
+        Some(bias) => {
+            let bias = graph.weight(bias);
+            add(graph, y, bias)
+        }
     }
-    let bias = graph.weight(parameters.vector(&bias, &[n_out])?);
-    add(graph, y, bias)
 }
 
 /// An embedding table `{name}` `[rows, width]`.
@@ -46,7 +47,7 @@ pub fn add(graph: &mut Graph, a: Value, b: Value) -> Result<Value> {
 /// Which normalisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormKind {
-    /// Layer norm with weight and, where the checkpoint has it, bias.
+    /// Layer norm with weight and, where it has one, bias.
     Layer,
     /// Root-mean-square norm with a weight.
     Rms,
@@ -80,11 +81,7 @@ impl Norm {
             let op = RmsNorm { eps: self.eps, unit_offset, with_sum: false };
             return graph.apply(op, [Some(x), None, Some(weight)]);
         }
-        let bias = format!("{name}.bias");
-        let bias = match parameters.contains(&bias) {
-            true => Some(graph.weight(parameters.vector(&bias, &[self.width])?)),
-            false => None,
-        };
+        let bias = parameters.bias(name, self.width)?.map(|bias| graph.weight(bias));
         let op = LayerNorm { eps: self.eps, with_sum: false };
         graph.apply(op, [Some(x), None, Some(weight), bias])
     }

@@ -14,6 +14,8 @@ pub struct Parameters {
     checkpoints: Vec<Arc<Checkpoint>>,
     prefixes: &'static [&'static str],
     dtype: Option<DType>,
+    /// Whether layers have a bias; `None` where the checkpoint decides.
+    bias: Option<bool>,
 }
 
 /// A tensor of a checkpoint as a source of bytes; F64 is narrowed to f32 on the way.
@@ -105,13 +107,20 @@ impl Parameters {
         prefixes: &'static [&'static str],
         dtype: Option<DType>,
     ) -> Self {
-        Self { checkpoints: checkpoints.to_vec(), prefixes, dtype }
+        Self { checkpoints: checkpoints.to_vec(), prefixes, dtype, bias: None }
     }
 
     /// The same checkpoints with other prefixes.
     #[must_use]
     pub fn with_prefixes(&self, prefixes: &'static [&'static str]) -> Self {
         Self { prefixes, ..self.clone() }
+    }
+
+    /// The same for layers that have a bias because the configuration says so, or have none: a
+    /// missing one is then an error, and one too many is not used.
+    #[must_use]
+    pub fn biased(&self, bias: bool) -> Self {
+        Self { bias: Some(bias), ..self.clone() }
     }
 
     fn resolve(&self, name: &str) -> Option<(&Arc<Checkpoint>, String)> {
@@ -163,6 +172,14 @@ impl Parameters {
     /// A vector (bias, norm weight) or another small tensor, always stored as f32.
     pub fn vector(&self, name: &str, dims: &[usize]) -> Result<Weight> {
         Ok(self.get(name, dims)?.stored_as(DType::F32))
+    }
+
+    /// `{layer}.bias` [n], if the layer has one: where the checkpoint has it, or as
+    /// [`biased`](Self::biased) says.
+    pub fn bias(&self, layer: &str, n: usize) -> Result<Option<Weight>> {
+        let name = format!("{layer}.bias");
+        let wanted = self.bias.unwrap_or_else(|| self.contains(&name));
+        wanted.then(|| self.vector(&name, &[n])).transpose()
     }
 
     fn get(&self, name: &str, dims: &[usize]) -> Result<Weight> {
