@@ -5,8 +5,10 @@ mod charsmap;
 mod check;
 mod encoding;
 mod pattern;
+mod stream;
 mod tokenizer;
 mod vocab;
 
 pub use encoding::{Batch, Encoding};
+pub use stream::TextStream;
 pub use tokenizer::{MAX_TEXT_BYTES, Tokenizer};

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokenizers::EncodeInput;
 
 use super::encoding::{Batch, Encoding};
+use super::stream::TextStream;
 use super::{check, vocab};
 use crate::error::{Error, Result};
 use crate::files::{one_line, parse_json, read_json, read_text, show};
@@ -183,13 +184,22 @@ impl Tokenizer {
         Batch::new(encodings, max_len, self.pad_id)
     }
 
+    /// The token of an id if it takes part in decoding.
+    pub(super) fn shown(&self, id: u32, skip_special: bool) -> Option<String> {
+        let special = |token: &str| self.inner.get_added_vocabulary().is_special_token(token);
+        self.token(id).filter(|token| !(skip_special && special(token)))
+    }
+
+    /// Turns ids that come one at a time into pieces of text.
+    pub fn stream(&self, skip_special: bool) -> TextStream<'_> {
+        TextStream::new(self, self.inner.get_decoder(), skip_special)
+    }
+
     /// Turns ids back into text, without special tokens if `skip_special`. Ids that are no
     /// token's are left out.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
         // The crate's BPE decoder subtracts one from the number of tokens that are left.
-        let special = |token: &str| self.inner.get_added_vocabulary().is_special_token(token);
-        let left = |id: &u32| self.token(*id).is_some_and(|t| !(skip_special && special(&t)));
-        if !ids.iter().any(left) {
+        if !ids.iter().any(|id| self.shown(*id, skip_special).is_some()) {
             return Ok(String::new());
         }
         guard(&self.path, || self.inner.decode(ids, skip_special))
