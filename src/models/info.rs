@@ -34,7 +34,7 @@ pub enum Class {
 }
 
 /// Endings of class names in `architectures`, the longer ones first.
-const CLASSES: [(&str, Class); 10] = [
+const CLASSES: [(&str, Class); 12] = [
     ("ForMaskedLM", Class::MaskedLm),
     ("ForSequenceClassification", Class::SequenceClassification),
     ("ForTokenClassification", Class::TokenClassification),
@@ -42,6 +42,9 @@ const CLASSES: [(&str, Class); 10] = [
     ("ForConditionalGeneration", Class::Seq2SeqLm),
     ("EncoderDecoderModel", Class::Seq2SeqLm),
     ("MTModel", Class::Seq2SeqLm),
+    ("VaswaniTransformer", Class::Seq2SeqLm),
+    // Of old T5 files.
+    ("WithLMHeadModel", Class::Seq2SeqLm),
     ("ForCausalLM", Class::CausalLm),
     ("LMHeadModel", Class::CausalLm),
     ("Model", Class::Base),

@@ -10,6 +10,8 @@ mod info;
 mod inputs;
 mod outputs;
 mod runner;
+mod seq2seq;
+mod t5;
 mod verify;
 
 use std::path::Path;
@@ -89,7 +91,7 @@ struct Family {
     build: fn(&Files, &BuildOptions) -> Result<Model>,
 }
 
-const FAMILIES: &[Family] = &[bert::FAMILY, gpt2::FAMILY];
+const FAMILIES: &[Family] = &[bert::FAMILY, gpt2::FAMILY, t5::MT5, t5::T5];
 
 /// Reads a model folder in Hugging Face layout and builds its graph. No weight is read yet.
 ///

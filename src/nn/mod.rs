@@ -10,6 +10,6 @@ pub use attention::{Attend, Heads, RelativeBias, Rotary};
 pub use blocks::{
     Norm, NormKind, activation, add, feed_forward, gated_feed_forward, linear, table,
 };
-pub use memory::{CrossNames, Memory};
+pub use memory::Memory;
 pub use parameters::Parameters;
 pub use sequence::Sequence;

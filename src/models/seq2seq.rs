@@ -1,0 +1,130 @@
+//! The frame of encoder-decoders: which inputs a graph takes and what it gives out, around the
+//! two stacks that a family builds.
+
+use super::outputs::{hidden_states, language_model};
+use super::{BuildOptions, Outputs};
+use crate::error::Result;
+use crate::graph::{Graph, Value};
+use crate::nn::{Attend, Heads, Memory, Sequence};
+use crate::tensor::{Dim, SymMeta};
+use crate::weights::Config;
+
+/// What a family builds. Hidden states are listed from the input of layer 0 to the output of the
+/// last layer, after the final norm where there is one; f32 [batch, tokens, width] each.
+pub(super) trait Stacks {
+    /// What learned position tables hold in front of position 0's row.
+    fn base(&self) -> usize {
+        0
+    }
+
+    /// Hidden states of the encoder for `ids` u32 [batch, source].
+    fn encode(&self, graph: &mut Graph, ids: Value, sequence: &Sequence) -> Result<Vec<Value>>;
+
+    /// What the decoder attends to, given the encoder's last hidden state.
+    fn memory(&self, _graph: &mut Graph, encoded: Value) -> Result<Value> {
+        Ok(encoded)
+    }
+
+    /// Names of the decoder's layers, in order.
+    fn decoder_layers(&self) -> Vec<String>;
+
+    /// How the decoder attends to the encoder's result.
+    fn cross(&self) -> Attend;
+
+    /// Keys and values that a decoder layer makes of what it attends to.
+    fn cross_keys(&self, graph: &mut Graph, layer: &str, memory: Value) -> Result<[Heads; 2]>;
+
+    /// Hidden states of the decoder for `ids` u32 [batch, tokens].
+    fn decode(
+        &self,
+        graph: &mut Graph,
+        ids: Value,
+        sequence: &Sequence,
+        memory: &Memory,
+    ) -> Result<Vec<Value>>;
+
+    /// `logits` [.., vocabulary] of the decoder's last hidden state.
+    fn head(&self, graph: &mut Graph, last: Value) -> Result<Value>;
+}
+
+/// Fields that every encoder-decoder's configuration may have.
+pub(super) fn check(config: &Config) -> Result<()> {
+    let only = "an encoder-decoder's two stacks together";
+    if !config.bool_or("is_encoder_decoder", true)? {
+        return Err(config.error("is_encoder_decoder", false, format!("true: {only}")));
+    }
+    if config.bool_or("is_decoder", false)? {
+        return Err(config.error("is_decoder", true, format!("false: {only}")));
+    }
+    Ok(())
+}
+
+/// The graph of an encoder-decoder for what is asked for. Errors for [`Outputs::Embedding`].
+pub(super) fn graph(
+    stacks: &impl Stacks,
+    config: &Config,
+    options: &BuildOptions,
+) -> Result<Graph> {
+    let mut graph = Graph::new();
+    match options.outputs {
+        Outputs::Class { .. } => class(&mut graph, stacks, options)?,
+        Outputs::Encode => encode(&mut graph, stacks)?,
+        Outputs::Decode => decode(&mut graph, stacks, options)?,
+        Outputs::Embedding { .. } => {
+            let found = format!("`{}`", config.model_type()?);
+            return Err(config.error("model_type", found, "an encoder, whose tokens are pooled"));
+        }
+    }
+    Ok(graph)
+}
+
+/// `input_ids` and `attention_mask` u32 [batch, source], and the encoder's hidden states.
+fn encoder(graph: &mut Graph, stacks: &impl Stacks) -> Result<(Value, Vec<Value>)> {
+    let dims = [Dim::Sym(graph.symbol("batch")?), Dim::Sym(graph.symbol("source")?)];
+    let ids = graph.input("input_ids", SymMeta::u32(dims));
+    let mask = graph.input("attention_mask", SymMeta::u32(dims));
+    let sequence = Sequence::whole(Some(mask)).with_base(stacks.base());
+    Ok((mask, stacks.encode(graph, ids, &sequence)?))
+}
+
+fn class(graph: &mut Graph, stacks: &impl Stacks, options: &BuildOptions) -> Result<()> {
+    let (mask, encoded) = encoder(graph, stacks)?;
+    let dims = [Dim::Sym(graph.symbol("batch")?), Dim::Sym(graph.symbol("tokens")?)];
+    let ids = graph.input("decoder_input_ids", SymMeta::u32(dims));
+    let own = graph.input("decoder_attention_mask", SymMeta::u32(dims));
+    let encoder_last = encoded[encoded.len() - 1];
+    let memory = Memory::Hidden { value: stacks.memory(graph, encoder_last)?, mask };
+    let sequence = Sequence::whole(Some(own)).with_base(stacks.base());
+    let decoded = stacks.decode(graph, ids, &sequence, &memory)?;
+    let decoder_last = decoded[decoded.len() - 1];
+    graph.output("encoder_last_hidden_state", encoder_last);
+    graph.output("decoder_last_hidden_state", decoder_last);
+    hidden_states(graph, options, "encoder_", &encoded);
+    hidden_states(graph, options, "decoder_", &decoded);
+    language_model(graph, options, decoder_last, |graph, last| stacks.head(graph, last))
+}
+
+fn encode(graph: &mut Graph, stacks: &impl Stacks) -> Result<()> {
+    let (_, encoded) = encoder(graph, stacks)?;
+    let last = encoded[encoded.len() - 1];
+    graph.output("encoder_last_hidden_state", last);
+    let (memory, attend) = (stacks.memory(graph, last)?, stacks.cross());
+    for layer in stacks.decoder_layers() {
+        graph.enter(layer.clone());
+        let keys = stacks.cross_keys(graph, &layer, memory)?;
+        Memory::keep(graph, &attend, &layer, keys)?;
+        graph.leave();
+    }
+    Ok(())
+}
+
+fn decode(graph: &mut Graph, stacks: &impl Stacks, options: &BuildOptions) -> Result<()> {
+    let (batch, tokens) = (graph.symbol("batch")?, graph.symbol("tokens")?);
+    let ids = graph.input("input_ids", SymMeta::u32([Dim::Sym(batch), Dim::Sym(tokens)]));
+    // An encoder-decoder's prompt is the start token: no row is padded on the left.
+    let sequence = Sequence::step(graph, ids, false, stacks.base())?;
+    let memory = Memory::kept(graph, Dim::Sym(batch))?;
+    let decoded = stacks.decode(graph, ids, &sequence, &memory)?;
+    let last = decoded[decoded.len() - 1];
+    language_model(graph, options, last, |graph, last| stacks.head(graph, last))
+}
