@@ -1,0 +1,1 @@
+"""The grammars that write all text of the demo models: seeded, no outside data."""
