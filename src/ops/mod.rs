@@ -13,6 +13,7 @@ pub mod bench;
 mod cache;
 mod case;
 mod certify;
+mod column;
 mod cross_entropy;
 mod eager;
 mod elementwise;
@@ -20,6 +21,7 @@ mod embedding;
 mod gated;
 mod layer_norm;
 mod matmul;
+mod padded_positions;
 mod pool;
 mod position;
 mod positions;
@@ -44,12 +46,14 @@ pub use bench::extra_kernels;
 pub use cache::CacheAppend;
 pub use case::{Case, Comparison, Rng, Tolerance};
 pub use certify::certify;
+pub use column::Column;
 pub use cross_entropy::CrossEntropy;
 pub use eager::{Prepared, RunOptions, run, run_cpu};
 pub use embedding::Embedding;
 pub use gated::Gated;
 pub use layer_norm::LayerNorm;
 pub use matmul::{Layout, Matmul};
+pub use padded_positions::PaddedPositions;
 pub use pool::{L2Normalize, Pool};
 pub use position::{RopeScaling, Sinusoid, rope_frequencies, rope_tables, sinusoidal};
 pub use positions::Positions;
@@ -317,6 +321,7 @@ pub fn registry() -> &'static [&'static Entry] {
         &activation::TANH,
         &add::ENTRY,
         &argmax::ENTRY,
+        &column::ENTRY,
         &cross_entropy::ENTRY,
         &attention::ENTRY,
         &cache::ENTRY,
@@ -327,6 +332,7 @@ pub fn registry() -> &'static [&'static Entry] {
         &gated::SWIGLU,
         &layer_norm::ENTRY,
         &matmul::ENTRY,
+        &padded_positions::ENTRY,
         &pool::L2_NORMALIZE,
         &pool::POOL,
         &positions::ENTRY,
