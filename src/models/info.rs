@@ -27,6 +27,8 @@ pub enum Class {
     TokenClassification,
     /// `start_logits` and `end_logits` [batch, tokens] of an answer.
     QuestionAnswering,
+    /// `logits` [batch, tokens]: whether a token was replaced (ELECTRA's discriminator).
+    TokenDetection,
     /// `logits` [batch, tokens, vocabulary] of the next token.
     CausalLm,
     /// The same behind an encoder.
@@ -34,11 +36,12 @@ pub enum Class {
 }
 
 /// Endings of class names in `architectures`, the longer ones first.
-const CLASSES: [(&str, Class); 12] = [
+const CLASSES: &[(&str, Class)] = &[
     ("ForMaskedLM", Class::MaskedLm),
     ("ForSequenceClassification", Class::SequenceClassification),
     ("ForTokenClassification", Class::TokenClassification),
     ("ForQuestionAnswering", Class::QuestionAnswering),
+    ("ForPreTraining", Class::TokenDetection),
     ("ForConditionalGeneration", Class::Seq2SeqLm),
     ("EncoderDecoderModel", Class::Seq2SeqLm),
     ("MTModel", Class::Seq2SeqLm),

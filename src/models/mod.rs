@@ -5,10 +5,13 @@
 
 mod bert;
 mod decoder;
+mod encoder;
 mod gpt2;
+mod heads;
 mod info;
 mod inputs;
 mod outputs;
+mod post_norm;
 mod runner;
 mod seq2seq;
 mod t5;

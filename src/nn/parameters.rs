@@ -169,6 +169,13 @@ impl Parameters {
         Ok(Weight::new(found, meta, Arc::new(stored)).stored_as(DType::F32))
     }
 
+    /// The first row of a table `[rows, n]`, as a vector.
+    pub fn first_row(&self, name: &str, [rows, n]: [usize; 2]) -> Result<Weight> {
+        let (found, stored, meta) = self.find(name, &[rows, n])?;
+        let meta = Meta { shape: Shape::new(&[n])?, dtype: meta.dtype };
+        Ok(Weight::new(found, meta, Arc::new(stored)).stored_as(DType::F32))
+    }
+
     /// A vector (bias, norm weight) or another small tensor, always stored as f32.
     pub fn vector(&self, name: &str, dims: &[usize]) -> Result<Weight> {
         Ok(self.get(name, dims)?.stored_as(DType::F32))

@@ -1,0 +1,286 @@
+//! What encoders in BERT's succession share: embeddings, a stack of post-norm layers, and the
+//! outputs on top. A family's file fills in names and sizes.
+
+use super::heads::{Heads, Trunk};
+use super::outputs::hidden_states;
+use super::post_norm::{LayerNames, PostNorm};
+use super::{BuildOptions, Class, Files, Kind, Model, ModelInfo, Outputs, labels};
+use crate::error::Result;
+use crate::graph::{Graph, Value};
+use crate::nn::{
+    Attend, Norm, NormKind, Parameters, RelativeBias, Sequence, activation, add, linear, table,
+};
+use crate::ops::{Embedding, L2Normalize, PaddedPositions, Pool};
+use crate::tensor::{Dim, SymMeta};
+use crate::weights::{self, Config, Pooling};
+
+/// Sizes beyond these are typing errors, not models.
+pub(super) const MOST: usize = 1 << 24;
+
+/// Names of the configuration's fields for a stack's sizes.
+pub(super) struct Fields {
+    pub width: &'static str,
+    pub inner: &'static str,
+    pub heads: &'static str,
+    pub layers: &'static str,
+    pub activation: &'static str,
+}
+
+/// BERT's names, which most families keep.
+pub(super) const BERT_FIELDS: Fields = Fields {
+    width: "hidden_size",
+    inner: "intermediate_size",
+    heads: "num_attention_heads",
+    layers: "num_hidden_layers",
+    activation: "hidden_act",
+};
+
+/// The embedding in front of the layers: `LayerNorm(word[id] + position[i] + segment[type])`,
+/// under BERT's tensor names.
+#[derive(Clone)]
+pub(super) struct Embeddings {
+    /// Width of the tables.
+    pub width: usize,
+    pub vocab_size: usize,
+    /// Rows of the position table.
+    pub positions: usize,
+    /// Rows of the segment table; 0 without one.
+    pub segments: usize,
+    /// The padding id, where positions begin behind it and leave padding out (RoBERTa).
+    pub padding: Option<u32>,
+    /// Projection to the layers' width, where the tables are narrower.
+    pub projection: Option<&'static str>,
+}
+
+/// Relative position bias of attention scores: the table's name and buckets (MPNet).
+#[derive(Clone, Copy)]
+pub(super) struct Bias {
+    pub table: &'static str,
+    pub buckets: usize,
+    pub max_distance: usize,
+}
+
+/// An encoder of any of the families.
+pub(super) struct Encoder {
+    pub model_type: &'static str,
+    pub embeddings: Embeddings,
+    pub block: PostNorm,
+    /// Name of every layer in the order they run.
+    pub layers: Vec<String>,
+    pub bias: Option<Bias>,
+    pub heads: Heads,
+}
+
+/// The word table's name.
+const WORDS: &str = "embeddings.word_embeddings.weight";
+
+/// Reads a stack's sizes, and refuses what none of the families' files can do.
+pub(super) fn block(
+    config: &Config,
+    parameters: Parameters,
+    fields: &Fields,
+    names: LayerNames,
+    eps: f32,
+) -> Result<PostNorm> {
+    let width = config.usize_field(fields.width, 1..=MOST)?;
+    let n_heads = config.usize_field(fields.heads, 1..=MOST)?;
+    config.check_divides(fields.width, width, fields.heads, n_heads)?;
+    if let Some(kind) = config.opt_str("position_embedding_type")?.filter(|k| *k != "absolute") {
+        return Err(config.error("position_embedding_type", format!("`{kind}`"), "`absolute`"));
+    }
+    let kind = config.activation_or(fields.activation, weights::Activation::GeluErf)?;
+    Ok(PostNorm {
+        parameters,
+        names,
+        norm: Norm { width, eps, kind: NormKind::Layer },
+        inner: config.usize_field(fields.inner, 1..=MOST)?,
+        attend: Attend::new(n_heads, width / n_heads),
+        activation: activation(kind),
+    })
+}
+
+/// Names `{stem}.0`, `{stem}.1`, … of as many layers as the configuration has.
+pub(super) fn layers(config: &Config, fields: &Fields, stem: &str) -> Result<Vec<String>> {
+    let count = config.usize_field(fields.layers, 1..=4096)?;
+    Ok((0..count).map(|i| format!("{stem}.{i}")).collect())
+}
+
+impl Embeddings {
+    /// BERT's: sizes by their usual names, tables as wide as the layers.
+    pub fn of(config: &Config, width: usize) -> Result<Self> {
+        Ok(Self {
+            width,
+            vocab_size: config.usize_field("vocab_size", 1..=MOST)?,
+            positions: config.usize_field("max_position_embeddings", 1..=MOST)?,
+            segments: config.usize_or("type_vocab_size", 2, 1..=MOST)?,
+            padding: None,
+            projection: None,
+        })
+    }
+
+    /// The longest input: positions behind the padding id are fewer than the table's rows.
+    fn max_tokens(&self) -> usize {
+        let unused = self.padding.map_or(0, |pad| pad as usize + 1);
+        self.positions.saturating_sub(unused)
+    }
+}
+
+impl Encoder {
+    /// Embedded tokens f32 [batch, tokens, width]; without `segments` all are of segment 0.
+    pub fn embed(
+        &self,
+        graph: &mut Graph,
+        ids: Value,
+        segments: Option<Value>,
+        sequence: &Sequence,
+    ) -> Result<Value> {
+        graph.enter("embeddings");
+        let (e, p) = (&self.embeddings, &self.block.parameters);
+        let words = table(graph, p, WORDS, e.vocab_size, e.width)?;
+        let name = "embeddings.position_embeddings.weight";
+        let positions = table(graph, p, name, e.positions, e.width)?;
+        let at = match e.padding {
+            Some(pad) => Some(graph.apply(PaddedPositions { pad }, [Some(ids)])?),
+            None => sequence.positions,
+        };
+        let name = "embeddings.token_type_embeddings.weight";
+        let types = match segments {
+            Some(_) => Some(table(graph, p, name, e.segments, e.width)?),
+            None => None,
+        };
+        let op = Embedding { scale: 1.0, offset: Dim::Const(sequence.base) };
+        let operands = [Some(words), Some(ids), Some(positions), at, types, segments];
+        let mut x = graph.apply(op, operands)?;
+        if segments.is_none() && e.segments > 0 {
+            let first = graph.weight(p.first_row(name, [e.segments, e.width])?);
+            x = add(graph, x, first)?;
+        }
+        let norm = Norm { width: e.width, ..self.block.norm };
+        x = norm.apply(graph, p, "embeddings.LayerNorm", x)?;
+        graph.leave();
+        if let Some(name) = e.projection {
+            graph.enter(name);
+            x = linear(graph, p, name, x, e.width, self.block.norm.width)?;
+            graph.leave();
+        }
+        Ok(x)
+    }
+
+    /// The input of every layer and the last one's output.
+    pub fn states(
+        &self,
+        graph: &mut Graph,
+        embedded: Value,
+        sequence: &Sequence,
+    ) -> Result<Vec<Value>> {
+        let mut block = self.block.clone();
+        if let Some(bias) = self.bias {
+            let dims = [bias.buckets, block.attend.n_heads];
+            let table = graph.weight(block.parameters.vector(bias.table, &dims)?);
+            let (buckets, distance) = (bias.buckets, bias.max_distance);
+            block.attend.bias = Some(RelativeBias::new(graph, table, true, buckets, distance)?);
+        }
+        let mut states = vec![embedded];
+        let mut x = embedded;
+        for name in &self.layers {
+            x = block.layer(graph, name, x, sequence)?;
+            states.push(x);
+        }
+        Ok(states)
+    }
+
+    /// The whole model of an encoder's folder.
+    pub fn build(&self, files: &Files, options: &BuildOptions) -> Result<Model> {
+        let config = &files.config;
+        if config.bool_or("is_decoder", false)? {
+            return Err(config.error("is_decoder", true, "false: this is an encoder"));
+        }
+        if self.embeddings.max_tokens() == 0 {
+            let expected = "more positions than lie before the first token's";
+            return Err(config.error(
+                "max_position_embeddings",
+                self.embeddings.positions,
+                expected,
+            ));
+        }
+        // A sentence embedding is made of the trunk alone, whatever head the folder has.
+        let class = match options.outputs {
+            Outputs::Class { .. } => Class::of(config, &self.heads.classes())?,
+            _ => Class::Base,
+        };
+        let mut graph = Graph::new();
+        let (batch, tokens) = (graph.symbol("batch")?, graph.symbol("tokens")?);
+        let ids = SymMeta::u32([Dim::Sym(batch), Dim::Sym(tokens)]);
+        let input_ids = graph.input("input_ids", ids.clone());
+        let mask = graph.input("attention_mask", ids.clone());
+        let segments = self.embeddings.segments > 0;
+        let segments = segments.then(|| graph.input("token_type_ids", ids));
+        let sequence = Sequence::whole(Some(mask));
+        let embedded = self.embed(&mut graph, input_ids, segments, &sequence)?;
+        let states = self.states(&mut graph, embedded, &sequence)?;
+        let last = states[states.len() - 1];
+        match options.outputs {
+            Outputs::Embedding { pooling, normalize } => {
+                pool(&mut graph, last, mask, pooling, normalize)?;
+            }
+            Outputs::Class { .. } => {
+                hidden_states(&mut graph, options, "", &states);
+                self.heads.outputs(&mut graph, class, &self.trunk(config, last))?;
+            }
+            Outputs::Encode | Outputs::Decode => {
+                return Err(config.error("model_type", "an encoder", "a model that generates"));
+            }
+        }
+        let labels = match class {
+            Class::SequenceClassification | Class::TokenClassification => labels(config)?,
+            _ => Vec::new(),
+        };
+        let info = ModelInfo {
+            model_type: self.model_type.to_owned(),
+            kind: Kind::Encoder,
+            class,
+            vocab_size: self.embeddings.vocab_size,
+            max_tokens: self.embeddings.max_tokens(),
+            type_vocab_size: self.embeddings.segments,
+            hidden_size: self.block.norm.width,
+            n_layers: self.layers.len(),
+            n_heads: self.block.attend.n_heads,
+            decoder: None,
+            labels,
+        };
+        Ok(Model { graph, info, notices: Vec::new() })
+    }
+
+    fn trunk<'a>(&'a self, config: &'a Config, last: Value) -> Trunk<'a> {
+        Trunk {
+            config,
+            parameters: &self.block.parameters,
+            last,
+            norm: self.block.norm,
+            activation: self.block.activation,
+            words: WORDS,
+            vocab_size: self.embeddings.vocab_size,
+            word_width: self.embeddings.width,
+        }
+    }
+}
+
+/// Gives out `embedding`: pooled tokens, scaled to length 1 if `normalize`.
+fn pool(
+    graph: &mut Graph,
+    last: Value,
+    mask: Value,
+    pooling: Pooling,
+    normalize: bool,
+) -> Result<()> {
+    graph.enter("pooling");
+    let op = if pooling == Pooling::Cls { Pool::Cls } else { Pool::Mean };
+    let mask = (pooling == Pooling::Mean).then_some(mask);
+    let mut pooled = graph.apply(op, [Some(last), mask])?;
+    if normalize {
+        pooled = graph.apply(L2Normalize { eps: 1e-12 }, [Some(pooled)])?;
+    }
+    graph.leave();
+    graph.output("embedding", pooled);
+    Ok(())
+}
