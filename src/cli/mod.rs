@@ -7,6 +7,7 @@ mod bench;
 mod context;
 mod devices;
 mod embed;
+mod generate;
 mod graph;
 mod model;
 mod op;
@@ -47,6 +48,12 @@ enum Command {
     Tokenize(tokenize::Args),
     /// Sentence embeddings of texts or of a file's lines
     Embed(embed::Args),
+    /// Continue a prompt, or answer it with an encoder-decoder
+    Generate(generate::Args),
+    /// Translate texts with an encoder-decoder
+    Translate(generate::TextArgs),
+    /// Summarise texts with an encoder-decoder
+    Summarize(generate::TextArgs),
     /// Check kernels or a whole model against the CPU reference
     Verify(verify::Args),
     /// Speed of kernels on this device, each checked before it is timed
@@ -75,6 +82,9 @@ pub fn run() -> ExitCode {
         Command::Op(args) => op::run(&context, args),
         Command::Tokenize(args) => tokenize::run(&context, args),
         Command::Embed(args) => embed::run(&context, args),
+        Command::Generate(args) => generate::run(&context, args),
+        Command::Translate(args) => generate::translate(&context, args),
+        Command::Summarize(args) => generate::summarize(&context, args),
         Command::Verify(args) => verify::run(&context, args),
         Command::Bench(args) => bench::run(&context, args),
         Command::Plan(args) => plan::run(&context, args),

@@ -5,28 +5,56 @@ use std::path::{Path, PathBuf};
 
 use super::Context;
 use crate::error::{Error, Result};
-use crate::models::{self, BuildOptions, Model, ModelInfo, Outputs, model_inputs};
+use crate::models::{self, BuildOptions, Model, ModelInfo, Outputs, Shipped, model_inputs};
 use crate::ops::Rng;
 use crate::tensor::Tensor;
 use crate::weights::SafeTensors;
 
-/// `--model DIR`.
+/// `--model DIR-or-NAME`.
 #[derive(clap::Args)]
 pub(super) struct ModelArg {
-    /// Folder in Hugging Face layout
+    /// Folder in Hugging Face layout, or the name of a shipped demo model
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
+    /// Another head on that model: a folder, or the name of one under its heads/
+    #[arg(long, value_name = "HEAD")]
+    pub head: Option<PathBuf>,
 }
 
 impl ModelArg {
     /// The folder; an error that says what one looks like when there is none.
-    pub fn folder(&self) -> Result<&Path> {
-        if self.model.is_dir() {
-            return Ok(&self.model);
+    pub fn folder(&self) -> Result<PathBuf> {
+        Ok(self.resolve()?.folder)
+    }
+
+    /// The folder, and the head's where one was asked for or the model's name stands for one.
+    pub fn resolve(&self) -> Result<Shipped> {
+        let mut found = if self.model.is_dir() {
+            Shipped { folder: self.model.clone(), head: None }
+        } else {
+            let name = self.model.to_str().unwrap_or_default();
+            models::shipped(name).ok_or_else(|| {
+                let names: Vec<_> = models::shipped_names().collect();
+                let message = format!(
+                    "no such folder; --model takes one in Hugging Face layout (config.json, \
+                     model.safetensors, tokenizer.json), or a shipped model: {}",
+                    names.join(", ")
+                );
+                Error::file(&self.model, message)
+            })?
+        };
+        if let Some(head) = &self.head {
+            let inside = found.folder.join("heads").join(head);
+            found.head = Some(if head.is_dir() { head.clone() } else { inside });
         }
-        let message = "no such folder; --model takes one in Hugging Face layout (config.json, \
-                       model.safetensors, tokenizer.json)";
-        Err(Error::file(&self.model, message))
+        match &found.head {
+            Some(head) if !head.is_dir() => {
+                let message = "no such folder; --head takes one with config.json and \
+                               model.safetensors, or the name of one under the model's heads/";
+                Err(Error::file(head, message))
+            }
+            _ => Ok(found),
+        }
     }
 
     /// Builds the model and says its notices on stderr.
@@ -34,7 +62,11 @@ impl ModelArg {
         let outputs = Outputs::Class { hidden_states };
         let options =
             BuildOptions { dtype: context.weight_dtype()?, outputs, ..BuildOptions::default() };
-        let model = models::open(self.folder()?, &options)?;
+        let Shipped { folder, head } = self.resolve()?;
+        let model = match head {
+            Some(head) => models::open_head(folder, head, &options)?,
+            None => models::open(folder, &options)?,
+        };
         model.notices.iter().for_each(|n| context.notice(n));
         Ok(model)
     }
@@ -70,19 +102,25 @@ pub(super) fn random_inputs(
         return Err(Error::Argument(message));
     }
     let mut rng = Rng::new(7);
-    let mut draw = |below| (0..batch * tokens).map(|_| rng.below(below) as u32).collect();
-    let ids = Tensor::u32([batch, tokens], draw(info.vocab_size))?;
-    let types = Tensor::u32([batch, tokens], draw(info.type_vocab_size))?;
-    let mut mask = vec![1; batch * tokens];
-    if padded && batch > 1 {
-        mask[batch * tokens - tokens / 2..].fill(0);
+    let mut inputs = BTreeMap::new();
+    let mut draw = |name: &str, tokens: usize, below: usize| -> Result<()> {
+        let ids = (0..batch * tokens).map(|_| rng.below(below) as u32).collect();
+        inputs.insert(name.to_owned(), Tensor::u32([batch, tokens], ids)?);
+        Ok(())
+    };
+    draw("input_ids", tokens, info.vocab_size)?;
+    if info.type_vocab_size > 0 {
+        draw("token_type_ids", tokens, info.type_vocab_size)?;
     }
-    let inputs = [
-        ("input_ids", ids),
-        ("attention_mask", Tensor::u32([batch, tokens], mask)?),
-        ("token_type_ids", types),
-    ];
-    model_inputs(info, inputs.map(|(n, t)| (n.to_owned(), t)).into())
+    if let Some(decoder) = info.decoder {
+        draw("decoder_input_ids", tokens.min(decoder.max_tokens), decoder.vocab_size)?;
+    }
+    if padded && batch > 1 {
+        let mut mask = vec![1; batch * tokens];
+        mask[batch * tokens - tokens / 2..].fill(0);
+        inputs.insert("attention_mask".to_owned(), Tensor::u32([batch, tokens], mask)?);
+    }
+    model_inputs(info, inputs)
 }
 
 /// The form graphs and sessions take inputs in.

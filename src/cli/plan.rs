@@ -9,6 +9,7 @@ use super::model::ModelArg;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuOptions, NO_ADAPTER_HELP, adapters};
 use crate::graph::{Graph, Plan, fuse};
+use crate::models::{Capacity, Class, Device, Generator, Kind, UNLIMITED};
 use crate::tensor::{Sizes, Sym};
 
 #[derive(clap::Args)]
@@ -24,6 +25,10 @@ pub(crate) struct Args {
     /// Largest storage binding in bytes to plan for, instead of the device's
     #[arg(long, value_name = "BYTES")]
     max_binding: Option<u64>,
+    /// For a model that generates: one pass over all tokens, as `run` makes it, instead of
+    /// decoding steps that keep keys and values
+    #[arg(long)]
+    whole_pass: bool,
 }
 
 /// Sizes by symbol name; symbols not named are 1.
@@ -36,48 +41,111 @@ pub(super) fn capacity(graph: &Graph, sizes: &[(&str, usize)]) -> Sizes {
     out
 }
 
+/// Bytes of everything that a model puts on a device.
+struct Memory {
+    plans: Vec<Plan>,
+    dispatches: usize,
+    /// Weights that two graphs use and the device holds once.
+    shared: u64,
+}
+
+impl Memory {
+    /// A model that generates: the decoding step with its caches, and the encoder before it.
+    fn generating(model: &Generator, capacity: Capacity, max_binding: u64) -> Result<Self> {
+        let (encode, decode) = model.graphs();
+        let (encode_sizes, decode_sizes) = model.sizes(capacity);
+        let mut plans = vec![Plan::new(decode, decode_sizes, max_binding, false)?];
+        let (mut dispatches, mut shared) = (decode.nodes().len(), 0);
+        if let (Some(encode), Some(sizes)) = (encode, encode_sizes) {
+            let mut plan = Plan::new(encode, sizes, max_binding, false)?;
+            // The states it fills are the decoder's.
+            plan.states = 0;
+            plans.push(plan);
+            dispatches += encode.nodes().len();
+            shared = encode.shared_weight_bytes(decode);
+        }
+        Ok(Self { plans, dispatches, shared })
+    }
+
+    fn whole_pass(graph: &Graph, sizes: Sizes, max_binding: u64) -> Result<Self> {
+        let plan = Plan::new(graph, sizes, max_binding, false)?;
+        Ok(Self { plans: vec![plan], dispatches: graph.nodes().len(), shared: 0 })
+    }
+
+    fn sum(&self, of: impl Fn(&Plan) -> u64) -> u64 {
+        self.plans.iter().map(of).sum()
+    }
+
+    fn weights(&self) -> u64 {
+        self.sum(|p| p.weights).saturating_sub(self.shared)
+    }
+
+    fn total(&self) -> u64 {
+        self.sum(Plan::total).saturating_sub(self.shared)
+    }
+
+    fn slots(&self) -> Vec<u64> {
+        self.plans.iter().flat_map(|p| p.slots.iter().copied()).collect()
+    }
+}
+
 pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let model = args.model.open(context, false)?;
-    let tokens = args.tokens.unwrap_or(model.info.max_tokens);
-    let most = model.info.max_tokens;
+    let most = model.info.max_tokens.min(model.info.max_output_tokens());
+    let unlimited = most == UNLIMITED;
+    let tokens = args.tokens.unwrap_or(if unlimited { 512 } else { most });
     if tokens > most {
         let message = format!("--tokens {tokens}: the model takes at most {most}");
         return Err(Error::Argument(message));
     }
     let (device, max_binding) = device(context, args.max_binding)?;
-    let graph = fuse(model.graph, &[])?;
-    let capacity = capacity(&graph, &[("batch", args.batch), ("tokens", tokens)]);
-    let plan = Plan::new(&graph, capacity, max_binding, false)?;
-    let splits: Vec<_> =
-        plan.splits.iter().map(|s| json!({"name": s.name, "parts": s.parts})).collect();
+    let generates = matches!(model.info.class, Class::CausalLm | Class::Seq2SeqLm);
+    let memory = if generates && !args.whole_pass {
+        let folder = args.model.folder()?;
+        let dtype = context.weight_dtype()?;
+        let source = if model.info.kind == Kind::EncoderDecoder { tokens } else { 0 };
+        let capacity = Capacity { batch: args.batch, context: tokens, source };
+        let generator = Generator::open(folder, Device::cpu(), dtype, Some(tokens))?;
+        Memory::generating(&generator, capacity, max_binding)?
+    } else {
+        let graph = fuse(model.graph, &[])?;
+        let named = [("batch", args.batch), ("tokens", tokens), ("source", tokens)];
+        Memory::whole_pass(&graph, capacity(&graph, &named), max_binding)?
+    };
+    let all_splits = || memory.plans.iter().flat_map(|p| &p.splits);
+    let largest = memory.plans.iter().map(|p| p.largest_binding).max().unwrap_or(0);
     if context.json {
+        let splits: Vec<_> =
+            all_splits().map(|s| json!({"name": s.name, "parts": s.parts})).collect();
         let answer = json!({"device": device, "batch": args.batch, "tokens": tokens,
-            "weights": plan.weights, "slots": plan.slots, "inputs": plan.inputs,
-            "outputs": plan.outputs, "readback": plan.readback, "total": plan.total(),
-            "largest_binding": plan.largest_binding, "max_binding": max_binding,
-            "splits": splits, "dispatches": graph.nodes().len()});
+            "weights": memory.weights(), "cache": memory.sum(|p| p.states),
+            "slots": memory.slots(), "inputs": memory.sum(|p| p.inputs),
+            "outputs": memory.sum(|p| p.outputs), "readback": memory.sum(|p| p.readback),
+            "total": memory.total(), "largest_binding": largest, "max_binding": max_binding,
+            "splits": splits, "dispatches": memory.dispatches});
         return context.line(&answer.to_string());
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    let slots = plan.intermediates();
+    let slots = memory.slots();
     for (what, bytes, note) in [
-        ("weights", plan.weights, String::new()),
-        ("intermediates", slots, format!("{} slots {:?}", plan.slots.len(), plan.slots)),
-        ("inputs", plan.inputs, String::new()),
-        ("outputs", plan.outputs, String::new()),
-        ("readback", plan.readback, String::new()),
-        ("total", plan.total(), String::new()),
-        ("largest binding", plan.largest_binding, format!("of {max_binding} on {device}")),
+        ("weights", memory.weights(), String::new()),
+        ("key and value cache", memory.sum(|p| p.states), String::new()),
+        ("intermediates", slots.iter().sum(), format!("{} slots {slots:?}", slots.len())),
+        ("inputs", memory.sum(|p| p.inputs), String::new()),
+        ("outputs", memory.sum(|p| p.outputs), String::new()),
+        ("readback", memory.sum(|p| p.readback), String::new()),
+        ("total", memory.total(), String::new()),
+        ("largest binding", largest, format!("of {max_binding} on {device}")),
     ] {
         table.add_row([what.to_owned(), bytes.to_string(), note]);
     }
     context.line(&format!("batch {} tokens {tokens}, in bytes", args.batch))?;
     context.line(&table.to_string())?;
-    for split in &plan.splits {
+    for split in all_splits() {
         context.line(&format!("weight {} in {} parts", split.name, split.parts))?;
     }
-    context.line(&format!("{} dispatches, fits {device}", graph.nodes().len()))
+    context.line(&format!("{} dispatches, fits {device}", memory.dispatches))
 }
 
 /// The device to plan for: its name and largest binding. Nothing is allocated on it.

@@ -13,7 +13,10 @@ use super::model::{ModelArg, by_name, random_inputs};
 use super::plan::capacity;
 use crate::error::Result;
 use crate::files::write_whole;
+use crate::gpu::{Choice, Clock};
 use crate::graph::{DeviceWeights, NodeTime, Session, SessionOptions, fuse};
+use crate::models::{Capacity, Device, Generator, Kind};
+use crate::ops::Rng;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -28,12 +31,19 @@ pub(crate) struct Args {
     /// Passes; times are medians
     #[arg(short, default_value_t = 5, value_parser = count(), allow_negative_numbers = true)]
     repetitions: usize,
+    /// A step that appends one token behind `--tokens` others, as generation makes it, instead of
+    /// one pass over all of them
+    #[arg(long)]
+    decode: bool,
     /// Also write the median pass for a Chrome-trace viewer
     #[arg(long)]
     trace: Option<PathBuf>,
 }
 
 pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
+    if args.decode {
+        return decode(context, &args);
+    }
     let model = args.model.open(context, false)?;
     let inputs = random_inputs(&model.info, args.batch, args.tokens, false)?;
     let gpu = context.gpu()?;
@@ -42,23 +52,57 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let weights = DeviceWeights::new(&gpu);
     let options = SessionOptions::default();
     let session = Session::new(graph, &weights, capacity, &options, &mut context.load_progress())?;
+    let (times, clock) = medians(context, &args, || session.profile(&by_name(&inputs)))?;
+    context.warn(&session.graph().warnings());
+    report(context, &args, &times, clock.name())
+}
+
+/// A decoding step behind random tokens; an encoder's input is as long.
+fn decode(context: &Context, args: &Args) -> Result<()> {
+    let device = Device::from(Choice::Gpu(context.gpu()?));
+    let (dtype, folder) = (context.weight_dtype()?, args.model.folder()?);
+    let room = args.repetitions + 2;
+    let model = Generator::open(folder, device, dtype, Some(args.tokens + room))?;
+    let mut rng = Rng::new(7);
+    let mut draw = |below: usize| -> Vec<Vec<u32>> {
+        let row = |rng: &mut Rng| (0..args.tokens).map(|_| rng.below(below) as u32).collect();
+        (0..args.batch).map(|_| row(&mut rng)).collect()
+    };
+    let prompts = draw(model.info().output_vocab_size());
+    let sources = match model.info().kind {
+        Kind::EncoderDecoder => draw(model.info().vocab_size),
+        _ => Vec::new(),
+    };
+    let source = if sources.is_empty() { 0 } else { args.tokens };
+    let capacity = Capacity { batch: args.batch, context: args.tokens + room, source };
+    model.reserve(capacity, &mut context.load_progress())?;
+    let mut decoding = model.start(&sources, &prompts, room)?;
+    decoding.prompt_logits()?;
+    let next = vec![0; args.batch];
+    let (times, clock) = medians(context, args, || decoding.profile(&next))?;
+    context.warn(&model.warnings());
+    report(context, args, &times, clock.name())
+}
+
+/// Every node's median time over the repetitions.
+fn medians(
+    context: &Context,
+    args: &Args,
+    mut profile: impl FnMut() -> Result<(Vec<NodeTime>, Clock)>,
+) -> Result<(Vec<NodeTime>, Clock)> {
     // The first pass pays for what drivers put off until a pipeline is used.
-    let (mut times, clock) = session.profile(&by_name(&inputs))?;
+    let (mut times, clock) = profile()?;
     let mut samples: Vec<Vec<f64>> = vec![Vec::new(); times.len()];
     for _ in 0..args.repetitions {
         context.check_cancelled()?;
-        let (pass, _) = session.profile(&by_name(&inputs))?;
+        let (pass, _) = profile()?;
         samples.iter_mut().zip(pass).for_each(|(all, one)| all.push(one.ns));
     }
     for (time, mut all) in times.iter_mut().zip(samples) {
         all.sort_by(f64::total_cmp);
         time.ns = all[all.len() / 2];
     }
-    if let Some(path) = &args.trace {
-        write_whole(path, trace(&times).to_string().as_bytes())?;
-    }
-    context.warn(&session.graph().warnings());
-    report(context, &times, clock.name())
+    Ok((times, clock))
 }
 
 /// Complete events ("X") in microseconds, one after the other, as the viewer takes them.
@@ -73,7 +117,10 @@ fn trace(times: &[NodeTime]) -> serde_json::Value {
     json!({"traceEvents": times.iter().map(event).collect::<Vec<_>>()})
 }
 
-fn report(context: &Context, times: &[NodeTime], clock: &str) -> Result<()> {
+fn report(context: &Context, args: &Args, times: &[NodeTime], clock: &str) -> Result<()> {
+    if let Some(path) = &args.trace {
+        write_whole(path, trace(times).to_string().as_bytes())?;
+    }
     let total: f64 = times.iter().map(|t| t.ns).sum();
     if context.json {
         let row =

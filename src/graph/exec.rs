@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use super::kernels::{choose_kernels, compile, metas};
 use super::node::{Graph, Node, Source, Value};
@@ -11,7 +10,7 @@ use super::plan::{Place, Plan};
 use super::state::States;
 use super::weight::{DeviceWeight, DeviceWeights, Progress};
 use crate::error::{Error, Result};
-use crate::gpu::{BindGroup, Buffer, Clock, Commands, Gpu, Pass, Pipeline, Readback, Timestamps};
+use crate::gpu::{BindGroup, Buffer, Commands, Gpu, Pass, Pipeline, Readback};
 use crate::ops::{Call, Dispatch, Kernel, Part};
 use crate::tensor::{Sizes, Tensor};
 
@@ -39,7 +38,7 @@ pub struct Session {
     pub(super) gpu: Gpu,
     plan: Plan,
     buffers: Buffers,
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
     readbacks: Vec<Readback>,
     prepared: Mutex<Prepared>,
     /// Held for a whole step: its buffers hold one step's data at a time.
@@ -47,12 +46,12 @@ pub struct Session {
 }
 
 /// One node with the kernels it may run, preferred first.
-struct Step {
-    candidates: Vec<Candidate>,
+pub(super) struct Step {
+    pub candidates: Vec<Candidate>,
 }
 
-struct Candidate {
-    kernel: &'static Kernel,
+pub(super) struct Candidate {
+    pub kernel: &'static Kernel,
     pipeline: Arc<Pipeline>,
     parts: Vec<(Option<Part>, BindGroup)>,
 }
@@ -62,19 +61,6 @@ struct Candidate {
 struct Prepared {
     sizes: Option<Sizes>,
     dispatches: Vec<(usize, Vec<Dispatch>, f64)>,
-}
-
-/// Device time of one node.
-#[derive(Clone, Debug)]
-pub struct NodeTime {
-    /// The node's layer.
-    pub layer: String,
-    /// Its op.
-    pub op: &'static str,
-    /// The kernel that ran.
-    pub kernel: &'static str,
-    /// Nanoseconds.
-    pub ns: f64,
 }
 
 struct Buffers {
@@ -255,7 +241,13 @@ impl Session {
         Ok(())
     }
 
-    fn write_inputs(&self, inputs: &[(&str, &Tensor)], sizes: &Sizes) -> Result<()> {
+    /// Puts inputs on the device for the steps that follow; the others keep what they had.
+    pub fn write(&self, inputs: &[(&str, &Tensor)], sizes: &Sizes) -> Result<()> {
+        let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        self.write_inputs(inputs, sizes)
+    }
+
+    pub(super) fn write_inputs(&self, inputs: &[(&str, &Tensor)], sizes: &Sizes) -> Result<()> {
         self.check_capacity(sizes)?;
         for (name, value, meta) in self.graph.inputs() {
             let tensor = inputs.iter().find(|(n, _)| *n == name).map(|(_, t)| *t);
@@ -287,7 +279,7 @@ impl Session {
         self.with_dispatches(sizes, |all| self.replay(pass, all, 0))
     }
 
-    fn replay(
+    pub(super) fn replay(
         &self,
         pass: &mut Pass<'_>,
         dispatches: &[(usize, Vec<Dispatch>, f64)],
@@ -301,7 +293,7 @@ impl Session {
         }
     }
 
-    fn with_dispatches<T>(
+    pub(super) fn with_dispatches<T>(
         &self,
         sizes: &Sizes,
         use_them: impl FnOnce(&[(usize, Vec<Dispatch>, f64)]) -> T,
@@ -347,64 +339,6 @@ impl Session {
         let buffer = self.buffers.of(value, 0).ok_or_else(missing)?;
         let bytes = self.gpu.read(buffer, meta.bytes())?;
         Tensor::from_le_bytes(meta.shape, meta.dtype, &bytes)
-    }
-
-    /// One step with the time of every node, in order, and the clock it was taken from.
-    pub fn profile(&self, inputs: &[(&str, &Tensor)]) -> Result<(Vec<NodeTime>, Clock)> {
-        let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let sizes = self.graph.bind_sizes(inputs, Sizes::default())?;
-        self.write_inputs(inputs, &sizes)?;
-        let count = self.steps.len() as u32 + 1;
-        match Timestamps::new(&self.gpu, count)? {
-            Some(stamps) => Ok((self.profile_device(&sizes, &stamps)?, Clock::Device)),
-            None => Ok((self.profile_host(&sizes)?, Clock::Host)),
-        }
-    }
-
-    fn profile_device(&self, sizes: &Sizes, stamps: &Timestamps) -> Result<Vec<NodeTime>> {
-        let mut commands = self.gpu.commands("profile");
-        {
-            let mut pass = commands.pass();
-            pass.stamp(stamps, 0);
-            self.with_dispatches(sizes, |all| {
-                for (i, one) in all.iter().enumerate() {
-                    self.replay(&mut pass, std::slice::from_ref(one), i);
-                    pass.stamp(stamps, i as u32 + 1);
-                }
-            })?;
-        }
-        commands.resolve(stamps);
-        self.gpu.submit(commands)?;
-        let times = stamps.read(&self.gpu)?;
-        self.name_times(sizes, times.windows(2).map(|w| w[1] - w[0]).collect())
-    }
-
-    fn profile_host(&self, sizes: &Sizes) -> Result<Vec<NodeTime>> {
-        let times = self.with_dispatches(sizes, |all| -> Result<Vec<f64>> {
-            let time = |(i, one)| {
-                let start = Instant::now();
-                let mut commands = self.gpu.commands("profile");
-                self.replay(&mut commands.pass(), std::slice::from_ref(one), i);
-                self.gpu.submit(commands)?;
-                self.gpu.finish()?;
-                Ok(start.elapsed().as_nanos() as f64)
-            };
-            all.iter().enumerate().map(time).collect()
-        })??;
-        self.name_times(sizes, times)
-    }
-
-    fn name_times(&self, sizes: &Sizes, times: Vec<f64>) -> Result<Vec<NodeTime>> {
-        self.with_dispatches(sizes, |all| {
-            let rows = self.graph.nodes.iter().zip(&self.steps).zip(all).zip(times);
-            rows.map(|(((node, step), (candidate, ..)), ns)| NodeTime {
-                layer: node.layer.clone(),
-                op: node.op.name(),
-                kernel: step.candidates[*candidate].kernel.name,
-                ns,
-            })
-            .collect()
-        })
     }
 }
 

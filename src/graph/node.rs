@@ -240,6 +240,13 @@ impl Graph {
         weights
     }
 
+    /// Bytes of the weights that another graph uses too, and that a device holds once.
+    pub fn shared_weight_bytes(&self, other: &Self) -> u64 {
+        let theirs: Vec<_> = other.weights().into_iter().map(Weight::key).collect();
+        let shared = self.weights().into_iter().filter(|w| theirs.contains(&w.key()));
+        shared.map(|w| w.meta().bytes() as u64).sum()
+    }
+
     /// What is wrong with the weights read so far, one line each: a NaN or infinity in a
     /// tensor. Complete once the graph has run.
     pub fn warnings(&self) -> Vec<String> {

@@ -5,7 +5,9 @@
 
 mod bert;
 mod decoder;
+mod decoding;
 mod encoder;
+mod generator;
 mod gpt2;
 mod heads;
 mod info;
@@ -14,16 +16,20 @@ mod outputs;
 mod post_norm;
 mod runner;
 mod seq2seq;
+mod shipped;
 mod t5;
 mod verify;
 
 use std::path::Path;
 use std::sync::Arc;
 
+pub use decoding::{AheadStats, Decoding};
+pub use generator::{Capacity, Generator};
 pub use info::{Class, DecoderInfo, Kind, ModelInfo, UNLIMITED, labels};
 pub use inputs::model_inputs;
 pub use outputs::NEXT_TOKEN;
 pub use runner::{Device, Runner};
+pub use shipped::{Shipped, shipped, shipped_names};
 pub use verify::{NodeCheck, TOLERANCE, verify};
 
 use crate::error::{Error, Result};

@@ -130,6 +130,17 @@ fn pick(from: &Raw, places: &[i64]) -> Raw {
     Raw { dtype: from.dtype, shape: vec![places.len() / 2, from.shape[2]], bytes }
 }
 
+/// Every golden folder that holds a model.
+fn golden_models() -> Vec<String> {
+    let entries = std::fs::read_dir(golden("")).unwrap().map(|e| e.unwrap().path());
+    let models = entries.filter(|path| path.join("golden.json").is_file());
+    let mut names: Vec<_> =
+        models.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    names.sort();
+    assert!(names.len() >= 26, "goldens are missing: {names:?}");
+    names
+}
+
 fn check_golden(name: &str, device: &str) {
     let model = golden(name);
     let text = std::fs::read_to_string(model.join("golden.json")).unwrap();
@@ -151,13 +162,13 @@ fn check_golden(name: &str, device: &str) {
             let what = format!("{name} {} {output} on {device}", case["name"]);
             if let Some(states) = about["tensors"].as_array() {
                 for (i, state) in states.iter().enumerate() {
-                    let got = &got[&format!("hidden_states.{i}")];
+                    let got = &got[&format!("{output}.{i}")];
                     assert_close(got, find(state), mask.as_deref(), 5e-5, &format!("{what} {i}"));
                 }
                 continue;
             }
-            // What `embed` makes of the last hidden state, no output of the model class.
-            if output == "mean_pooled_l2" {
+            // What tasks make of the outputs: no outputs of the model class themselves.
+            if ["mean_pooled_l2", "probs", "token_logprobs", "loss"].contains(&output.as_str()) {
                 continue;
             }
             let want = find(about.get("f64").unwrap_or(&about["tensor"]));
@@ -170,7 +181,7 @@ fn check_golden(name: &str, device: &str) {
             }
             expected += 1;
         }
-        let plain = got.keys().filter(|name| !name.starts_with("hidden_states.")).count();
+        let plain = got.keys().filter(|name| !name.contains("hidden_states.")).count();
         assert_eq!(plain, expected, "outputs {:?}", got.keys());
     }
 }
@@ -178,9 +189,22 @@ fn check_golden(name: &str, device: &str) {
 #[test]
 fn goldens_hold_through_the_program() {
     let device = device();
-    for name in ["bert_base", "bert_mlm_gammabeta"] {
-        check_golden(name, "cpu");
-        check_golden(name, &device);
+    for name in golden_models() {
+        check_golden(&name, "cpu");
+        check_golden(&name, &device);
+    }
+}
+
+#[test]
+fn every_golden_model_agrees_with_the_cpu_node_by_node() {
+    let device = device();
+    for name in golden_models() {
+        let model = golden(&name);
+        let model = model.to_str().unwrap();
+        let args = ["verify", "model", "--device", &device, "--json", "--model", model];
+        let answer = finish(command(args)).json();
+        assert_eq!(answer["passed"], true, "{name}: {answer}");
+        assert!(answer["nodes"].as_u64().unwrap() > 10, "{name}: {answer}");
     }
 }
 

@@ -10,9 +10,9 @@ use crate::cli::model::{ModelArg, by_name, random_inputs};
 use crate::error::Result;
 use crate::gpu::Clock;
 use crate::graph::HostWeights;
-use crate::models::{Device, Runner};
-use crate::ops::Tolerance;
+use crate::models::{Device, Generator, Kind, Runner};
 use crate::ops::bench::{MeasureOptions, measure_with};
+use crate::ops::{Rng, Tolerance};
 use crate::tensor::{Sizes as Symbols, Tensor};
 
 #[derive(clap::Args)]
@@ -25,6 +25,10 @@ pub(super) struct ModelArgs {
     /// Tokens per sequence
     #[arg(long, default_value = "64")]
     tokens: Sizes,
+    /// Generate this many tokens behind them instead of one pass over them: the time is a
+    /// decoding step's
+    #[arg(long, value_name = "N")]
+    new: Option<Sizes>,
 }
 
 /// Largest NMSE of a model's results against the CPU path, for f32 on both sides.
@@ -38,6 +42,13 @@ pub(super) fn run(
     options: &MeasureOptions,
     push: &mut dyn FnMut(Row) -> Result<()>,
 ) -> Result<()> {
+    if let Some(new) = &args.new {
+        for [batch, tokens, new] in combinations([&args.batch.0, &args.tokens.0, &new.0])? {
+            context.check_cancelled()?;
+            push(generation(context, args, device, options, [batch, tokens, new])?)?;
+        }
+        return Ok(());
+    }
     for [batch, tokens] in combinations([&args.batch.0, &args.tokens.0])? {
         context.check_cancelled()?;
         let model = args.model.open(context, false)?;
@@ -78,6 +89,77 @@ pub(super) fn run(
         push(Row { op, variant: model.info.model_type, shape, dtype, outcome })?;
     }
     Ok(())
+}
+
+/// Tokens that device and CPU path must choose alike before the device is timed.
+const CHECKED: usize = 4;
+
+/// Decoding steps behind a random prompt, chosen and fed back on the device.
+fn generation(
+    context: &Context,
+    args: &ModelArgs,
+    device: &Device,
+    options: &MeasureOptions,
+    [batch, tokens, new]: [usize; 3],
+) -> Result<Row> {
+    let (dtype, folder) = (context.weight_dtype()?, args.model.folder()?);
+    let open = |device| Generator::open(&folder, device, dtype, Some(tokens + new));
+    let model = open(device.clone())?;
+    let info = model.info();
+    let mut rng = Rng::new(7);
+    let mut draw = |tokens: usize, below: usize| -> Vec<Vec<u32>> {
+        let mut row = || (0..tokens).map(|_| rng.below(below) as u32).collect();
+        (0..batch).map(|_| row()).collect()
+    };
+    // Behind an encoder the random tokens are its input, and the decoder begins with one.
+    let (sources, prompts) = match info.kind {
+        Kind::EncoderDecoder => (draw(tokens, info.vocab_size), vec![vec![0]; batch]),
+        _ => (Vec::new(), draw(tokens, info.vocab_size)),
+    };
+    let ids = |model: &Generator, room: usize| -> Result<(Vec<u32>, f64)> {
+        let (mut all, mut first) = (Vec::new(), None);
+        model.start(&sources, &prompts, new)?.run_ahead(room, |ids| {
+            first.get_or_insert_with(Instant::now);
+            all.extend_from_slice(ids);
+            match context.is_cancelled() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })?;
+        context.check_cancelled()?;
+        Ok((all, first.map_or(0.0, |first| first.elapsed().as_nanos() as f64)))
+    };
+    let checked = CHECKED.min(new);
+    let agree = ids(&model, checked)?.0 == ids(&open(Device::cpu())?, checked)?.0;
+    context.warn(&model.warnings());
+    let outcome = if !agree {
+        let reason = "other tokens than the CPU path's".to_owned();
+        Outcome::Failed { reason, error: None }
+    } else if new < 2 {
+        Outcome::NotRun("--new 1 has no step after the prompt's".to_owned())
+    } else {
+        let steps = (new - 1) as f64;
+        let time = measure_with(options, Clock::Host, |repeats| {
+            let mut total = 0.0;
+            for _ in 0..repeats {
+                total += ids(&model, new)?.1 / steps;
+            }
+            Ok(total)
+        })?;
+        let (_, graph) = model.graphs();
+        let sizes = [("batch", batch), ("tokens", 1), ("past", prompts[0].len() + new / 2)];
+        let rest = [("context", prompts[0].len() + new), ("source", tokens)];
+        let mut symbols = Symbols::default();
+        for (name, value) in sizes.into_iter().chain(rest) {
+            if let Some(sym) = graph.find_symbol(name) {
+                symbols.set(sym, value);
+            }
+        }
+        Outcome::Measured { time, cost: graph.cost(&symbols)?, error: 0.0 }
+    };
+    let dtype = dtype.map_or("as stored".to_owned(), |d| d.to_string());
+    let shape = format!("{batch}x{tokens}+{new}");
+    Ok(Row { op: "decode".to_owned(), variant: info.model_type.clone(), shape, dtype, outcome })
 }
 
 fn nmse(got: &Tensor, want: &Tensor) -> Result<f64> {

@@ -14,6 +14,15 @@ pub enum FinishReason {
 }
 
 impl FinishReason {
+    /// `eos`, `length` or `stop`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Eos => "eos",
+            Self::Length => "length",
+            Self::Stop => "stop",
+        }
+    }
+
     /// Why a row ends with `last` at `length` tokens, prompt included; `None` if it goes on.
     pub fn of(last: u32, length: usize, eos: &[u32], max_length: usize) -> Option<Self> {
         if eos.contains(&last) {

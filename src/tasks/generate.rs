@@ -1,0 +1,417 @@
+//! Text generation: a prompt is continued by a decoder, or answered by an encoder-decoder.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Instant;
+
+use super::decoding::{BeamSearch, FinishReason, Processors, Sampler};
+use super::rows::Row;
+use crate::error::{Error, Result};
+use crate::graph::Progress;
+use crate::models::{Capacity, Device, Generator, Kind, ModelInfo};
+use crate::tensor::{DType, Tensor};
+use crate::text::Tokenizer;
+use crate::weights::{Config, Decoding, GenerationConfig};
+
+/// How a model is opened for generation.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GenerateOptions {
+    /// Storage of weights; `None` keeps the file's.
+    pub dtype: Option<DType>,
+    /// Prompt and result take at most so many tokens; `None` for the model's own limit.
+    pub max_tokens: Option<usize>,
+}
+
+/// What one prompt became.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Generation {
+    /// The new text, without special tokens and without a stop string.
+    pub text: String,
+    /// The new ids, the end token included where there is one.
+    pub ids: Vec<u32>,
+    /// Why it ended.
+    pub finish: FinishReason,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Log probability / length^length_penalty, of beam search.
+    pub score: Option<f32>,
+}
+
+/// How long a call took, and how the device was driven.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Timing {
+    /// From the call to the first new token of all prompts, in milliseconds.
+    pub prefill_ms: f64,
+    /// New tokens per second after the first, of all prompts together; 0 if none followed.
+    pub decode_tokens_per_s: f64,
+    /// Decoding steps after the first token.
+    pub steps: usize,
+    /// The most steps that were on their way at once; 1 when the host chose the tokens.
+    pub steps_ahead: usize,
+}
+
+/// What is told while text is generated.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// Weights are loaded.
+    Loading(Progress<'a>),
+    /// Text that follows a prompt, by the prompt's index: put behind the prompt, its pieces make
+    /// up the whole.
+    Text(usize, &'a str),
+}
+
+/// A generating model and its tokenizer.
+///
+/// ```no_run
+/// use tilewright::models::Device;
+/// use tilewright::tasks::{GenerateOptions, TextGenerator};
+///
+/// let options = GenerateOptions::default();
+/// let model = TextGenerator::open("assets/models/storyteller", Device::cpu(), options)?;
+/// let stories = model.generate(&["Once upon a time"], model.config(), 0)?;
+/// println!("{}", stories[0].text);
+/// # Ok::<(), tilewright::Error>(())
+/// ```
+pub struct TextGenerator {
+    tokenizer: Tokenizer,
+    generator: Generator,
+    model: Config,
+    config: GenerationConfig,
+}
+
+impl TextGenerator {
+    /// Opens a model folder. Weights are read at the first generation.
+    pub fn open(
+        folder: impl AsRef<Path>,
+        device: Device,
+        options: GenerateOptions,
+    ) -> Result<Self> {
+        let folder = folder.as_ref();
+        let generator = Generator::open(folder, device, options.dtype, options.max_tokens)?;
+        let tokenizer = Tokenizer::open(folder)?;
+        tokenizer.check_vocab(generator.info().vocab_size)?;
+        let model = Config::open(folder)?;
+        let config = GenerationConfig::open(folder, &model, generator.info().output_vocab_size())?;
+        Ok(Self { tokenizer, generator, model, config })
+    }
+
+    /// The folder's own way of generating.
+    pub fn config(&self) -> &GenerationConfig {
+        &self.config
+    }
+
+    /// Another way of generating: a file or JSON text that replaces the folder's whole.
+    pub fn parse_config(&self, argument: &str) -> Result<GenerationConfig> {
+        let vocab = self.info().output_vocab_size();
+        GenerationConfig::from_argument(argument, &self.model, vocab)
+    }
+
+    /// What `task_specific_params` of the model's config puts in front of a text, for the tasks
+    /// whose name begins with `task`, such as `translation` for `translation_en_to_de`; `None`
+    /// when it says nothing, the first when it names several.
+    pub fn task_prefix(&self, task: &str) -> Result<Option<String>> {
+        let Some(tasks) = self.model.section("task_specific_params")? else { return Ok(None) };
+        for name in tasks.keys().filter(|name| name.starts_with(task)) {
+            let Some(one) = tasks.section(name)? else { continue };
+            if let Some(prefix) = one.opt_str("prefix")? {
+                return Ok(Some(prefix.to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sizes of the model.
+    pub fn info(&self) -> &ModelInfo {
+        self.generator.info()
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The model without its tokenizer.
+    pub fn generator(&self) -> &Generator {
+        &self.generator
+    }
+
+    /// Continues each prompt, or answers it; the same seed gives the same text on the same
+    /// device. Errors: an empty prompt, a prompt that fills the model's context, numbers of the
+    /// configuration that are out of range.
+    pub fn generate<S: AsRef<str>>(
+        &self,
+        prompts: &[S],
+        config: &GenerationConfig,
+        seed: u64,
+    ) -> Result<Vec<Generation>> {
+        let ids = self.encode(prompts, true)?;
+        Ok(self.generate_ids(&ids, config, seed, &mut |_| ControlFlow::Continue(()))?.0)
+    }
+
+    /// Ids of prompts, with the tokenizer's special tokens around them if `special`.
+    pub fn encode<S: AsRef<str>>(&self, prompts: &[S], special: bool) -> Result<Vec<Vec<u32>>> {
+        let encode = |prompt: &S| {
+            let ids = self.tokenizer.encode(prompt.as_ref(), special)?.ids;
+            // What an encoder of its own needs as least input, a decoder can begin with.
+            match (ids.is_empty(), self.config.bos_token_id) {
+                (true, Some(bos)) if special => Ok(vec![bos]),
+                (true, _) => Err(Error::Argument(
+                    "an empty prompt: the tokenizer makes no token of it; at least one is needed"
+                        .to_owned(),
+                )),
+                (false, _) => Ok(ids),
+            }
+        };
+        prompts.iter().map(encode).collect()
+    }
+
+    /// The same from ids, with the times, and a callback that may end it early with `Break`:
+    /// what was generated until then is the result.
+    pub fn generate_ids(
+        &self,
+        prompts: &[Vec<u32>],
+        config: &GenerationConfig,
+        seed: u64,
+        event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<(Vec<Generation>, Timing)> {
+        let decoding = config.decoding()?;
+        if prompts.is_empty() {
+            return Ok((Vec::new(), Timing::default()));
+        }
+        let behind_encoder = self.info().kind == Kind::EncoderDecoder;
+        let (sources, starts) = if behind_encoder {
+            let start = config.decoder_start()?;
+            (prompts.to_vec(), vec![vec![start]; prompts.len()])
+        } else {
+            (Vec::new(), prompts.to_vec())
+        };
+        let job = Job { text: self, config, seed, sources, starts };
+        let room = job.room()?;
+        let beams = config.num_beams;
+        let longest = |rows: &[Vec<u32>]| rows.iter().map(Vec::len).max().unwrap_or(0);
+        let capacity = Capacity {
+            batch: prompts.len() * beams,
+            context: longest(&job.starts) + room,
+            source: longest(&job.sources),
+        };
+        self.generator.reserve(capacity, &mut |progress| event(Event::Loading(progress)))?;
+        let (mut generations, timing) = match decoding {
+            Decoding::Beam => job.beam_search(room, event)?,
+            _ => job.token_by_token(room, event)?,
+        };
+        for (generation, prompt) in generations.iter_mut().zip(prompts) {
+            generation.prompt_tokens = prompt.len();
+        }
+        Ok((generations, timing))
+    }
+}
+
+/// One call's work.
+struct Job<'a> {
+    text: &'a TextGenerator,
+    config: &'a GenerationConfig,
+    seed: u64,
+    /// Encoder inputs; none without an encoder.
+    sources: Vec<Vec<u32>>,
+    /// What the decoder continues.
+    starts: Vec<Vec<u32>>,
+}
+
+/// Measures from the call to the first token, and from there on.
+struct Clock {
+    start: Instant,
+    first: Option<Instant>,
+    tokens: usize,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { start: Instant::now(), first: None, tokens: 0 }
+    }
+
+    /// Counts the new tokens of a step.
+    fn tick(&mut self, tokens: usize) {
+        match self.first {
+            None => self.first = Some(Instant::now()),
+            Some(_) => self.tokens += tokens,
+        }
+    }
+
+    fn timing(&self, steps: usize, steps_ahead: usize) -> Timing {
+        let first = self.first.unwrap_or(self.start);
+        let seconds = first.elapsed().as_secs_f64();
+        Timing {
+            prefill_ms: first.duration_since(self.start).as_secs_f64() * 1e3,
+            decode_tokens_per_s: if self.tokens > 0 { self.tokens as f64 / seconds } else { 0.0 },
+            steps,
+            steps_ahead,
+        }
+    }
+}
+
+impl Job<'_> {
+    /// The most new tokens of any prompt, as far as the model's context allows.
+    fn room(&self) -> Result<usize> {
+        let most = self.text.info().max_output_tokens();
+        let mut room = 0;
+        for start in &self.starts {
+            let wanted = self.config.max_length_after(start.len())? - start.len();
+            room = room.max(wanted);
+        }
+        let longest = self.starts.iter().map(Vec::len).max().unwrap_or(0);
+        match most.saturating_sub(longest) {
+            0 => Err(Error::Argument(format!(
+                "a prompt of {longest} tokens leaves no room: the model takes at most {most}, \
+                 prompt and result together"
+            ))),
+            left => Ok(room.min(left)),
+        }
+    }
+
+    fn rows(&self) -> Result<Vec<Row<'_>>> {
+        let row = |start: &Vec<u32>| Row::new(&self.text.tokenizer, self.config, start);
+        self.starts.iter().map(row).collect()
+    }
+
+    fn token_by_token(
+        &self,
+        room: usize,
+        event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<(Vec<Generation>, Timing)> {
+        let mut rows = self.rows()?;
+        let processors = self.starts.iter().map(|s| Processors::new(self.config, s.len()));
+        let processors = processors.collect::<Result<Vec<_>>>()?;
+        let mut sampler = Sampler::new(self.config, self.seed)?;
+        let mut clock = Clock::start();
+        let mut decoding = self.text.generator.start(&self.sources, &self.starts, room)?;
+        // Gives every row its id; breaks when all have ended.
+        let mut failed = None;
+        let mut accept = |ids: &[u32], clock: &mut Clock| -> ControlFlow<()> {
+            clock.tick(rows.iter().filter(|row| row.finish().is_none()).count());
+            for (i, (row, &id)) in rows.iter_mut().zip(ids).enumerate() {
+                match row.push(id) {
+                    Ok(piece) if piece.is_empty() => {}
+                    Ok(piece) => event(Event::Text(i, &piece))?,
+                    Err(error) => {
+                        failed = Some(error);
+                        return ControlFlow::Break(());
+                    }
+                }
+            }
+            match rows.iter().all(|row| row.finish().is_some()) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        };
+        let on_device = sampler.is_greedy() && processors.iter().all(Processors::is_trivial);
+        let (mut steps, mut steps_ahead) = (0, 1);
+        if on_device {
+            let stats = decoding.run_ahead(room, |ids| accept(ids, &mut clock))?;
+            (steps, steps_ahead) = (stats.steps, stats.deepest);
+        } else {
+            let mut all: Vec<Vec<u32>> = self.starts.clone();
+            let mut logits = decoding.prompt_logits()?;
+            loop {
+                let ids = choose(&logits, &all, &processors, &mut sampler)?;
+                all.iter_mut().zip(&ids).for_each(|(row, &id)| row.push(id));
+                if accept(&ids, &mut clock).is_break() || steps + 1 >= room {
+                    break;
+                }
+                logits = decoding.next_logits(&ids)?;
+                steps += 1;
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let timing = clock.timing(steps, steps_ahead);
+        let mut generations = Vec::with_capacity(rows.len());
+        for (i, row) in rows.into_iter().enumerate() {
+            let (generation, rest) = row.end()?;
+            if !rest.is_empty() {
+                // Nothing is left to be ended early.
+                let _ = event(Event::Text(i, &rest));
+            }
+            generations.push(generation);
+        }
+        Ok((generations, timing))
+    }
+
+    fn beam_search(
+        &self,
+        room: usize,
+        event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<(Vec<Generation>, Timing)> {
+        let beams = self.config.num_beams;
+        let repeat = |rows: &[Vec<u32>]| -> Vec<Vec<u32>> {
+            rows.iter().flat_map(|row| std::iter::repeat_n(row.clone(), beams)).collect()
+        };
+        let (sources, starts) = (repeat(&self.sources), repeat(&self.starts));
+        let searches = self.starts.iter().map(|start| BeamSearch::new(self.config, start));
+        let mut searches = searches.collect::<Result<Vec<_>>>()?;
+        let mut clock = Clock::start();
+        let mut decoding = self.text.generator.start(&sources, &starts, room)?;
+        let mut logits = decoding.prompt_logits()?;
+        let mut steps = 0;
+        loop {
+            let rows: Vec<&[f32]> = logits.as_f32()?.chunks_exact(logits.shape().last()).collect();
+            // A search that is over keeps its rows as they are until all are.
+            let mut parents: Vec<usize> = (0..rows.len()).collect();
+            let mut tokens = vec![self.config.pad(); rows.len()];
+            for (i, search) in searches.iter_mut().enumerate().filter(|(_, s)| !s.is_done()) {
+                let own = i * beams..(i + 1) * beams;
+                let step = search.advance(&rows[own.clone()])?;
+                for ((row, parent), token) in own.zip(step.parents).zip(step.tokens) {
+                    parents[row] = i * beams + parent;
+                    tokens[row] = token;
+                }
+            }
+            clock.tick(searches.iter().filter(|s| !s.is_done()).count());
+            if searches.iter().all(BeamSearch::is_done) || steps + 1 >= room {
+                break;
+            }
+            // Beams have no text to show before the end; the callback can still stop them.
+            if event(Event::Text(0, "")).is_break() {
+                break;
+            }
+            decoding.permute(&parents)?;
+            logits = decoding.next_logits(&tokens)?;
+            steps += 1;
+        }
+        let timing = clock.timing(steps, 1);
+        let mut generations = Vec::with_capacity(searches.len());
+        for (i, (search, start)) in searches.into_iter().zip(&self.starts).enumerate() {
+            let best = search.finish().into_iter().next().ok_or_else(|| {
+                Error::op("beam search", "found no text; the length limit leaves none")
+            })?;
+            let mut row = Row::new(&self.text.tokenizer, self.config, start)?;
+            for &id in &best.ids {
+                row.push(id)?;
+            }
+            let (generation, _) = row.end()?;
+            // Nothing is left to be ended early.
+            let _ = event(Event::Text(i, &generation.text));
+            generations.push(Generation { score: Some(best.score), ..generation });
+        }
+        Ok((generations, timing))
+    }
+}
+
+/// One id per row.
+fn choose(
+    logits: &Tensor,
+    rows: &[Vec<u32>],
+    processors: &[Processors],
+    sampler: &mut Sampler,
+) -> Result<Vec<u32>> {
+    let width = logits.shape().last();
+    let mut ids = Vec::with_capacity(rows.len());
+    for ((row, logits), processors) in
+        rows.iter().zip(logits.as_f32()?.chunks_exact(width)).zip(processors)
+    {
+        let mut logits = logits.to_vec();
+        processors.apply(row, &mut logits);
+        ids.push(sampler.sample(&logits)?);
+    }
+    Ok(ids)
+}
