@@ -3,6 +3,7 @@
 //! A family reads `config.json`, checks it, and builds a [`Graph`] under the checkpoint's own
 //! tensor names. It never names a shader or a device.
 
+mod bart;
 mod bert;
 mod decoder;
 mod decoding;
@@ -18,6 +19,7 @@ mod runner;
 mod seq2seq;
 mod shipped;
 mod t5;
+mod vaswani;
 mod verify;
 
 use std::path::Path;
@@ -100,7 +102,17 @@ struct Family {
     build: fn(&Files, &BuildOptions) -> Result<Model>,
 }
 
-const FAMILIES: &[Family] = &[bert::FAMILY, gpt2::FAMILY, t5::MT5, t5::T5];
+const FAMILIES: &[Family] = &[
+    bart::BART,
+    bart::MARIAN,
+    bart::MBART,
+    bart::PEGASUS,
+    bert::FAMILY,
+    gpt2::FAMILY,
+    t5::MT5,
+    t5::T5,
+    vaswani::FAMILY,
+];
 
 /// Reads a model folder in Hugging Face layout and builds its graph. No weight is read yet.
 ///

@@ -2,7 +2,7 @@
 //! two stacks that a family builds.
 
 use super::outputs::{hidden_states, language_model};
-use super::{BuildOptions, Outputs};
+use super::{BuildOptions, Class, DecoderInfo, Kind, Model, ModelInfo, Outputs};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn::{Attend, Heads, Memory, Sequence};
@@ -47,35 +47,61 @@ pub(super) trait Stacks {
     fn head(&self, graph: &mut Graph, last: Value) -> Result<Value>;
 }
 
-/// Fields that every encoder-decoder's configuration may have.
-pub(super) fn check(config: &Config) -> Result<()> {
-    let only = "an encoder-decoder's two stacks together";
-    if !config.bool_or("is_encoder_decoder", true)? {
-        return Err(config.error("is_encoder_decoder", false, format!("true: {only}")));
-    }
-    if config.bool_or("is_decoder", false)? {
-        return Err(config.error("is_decoder", true, format!("false: {only}")));
-    }
-    Ok(())
+/// Sizes that every encoder-decoder has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// Vocabulary and longest input of the encoder.
+    pub encoder: DecoderInfo,
+    /// The same of the decoder.
+    pub decoder: DecoderInfo,
+    /// Width of the encoder's hidden states.
+    pub hidden_size: usize,
+    /// Layers of the encoder.
+    pub n_layers: usize,
+    /// Attention heads of the encoder.
+    pub n_heads: usize,
 }
 
-/// The graph of an encoder-decoder for what is asked for. Errors for [`Outputs::Embedding`].
-pub(super) fn graph(
+/// Builds the graph that `options` ask for, from a family's stacks. Errors for
+/// [`Outputs::Embedding`], and where the configuration is of one stack alone.
+pub(super) fn build(
     stacks: &impl Stacks,
     config: &Config,
     options: &BuildOptions,
-) -> Result<Graph> {
+    sizes: Sizes,
+) -> Result<Model> {
+    let class = Class::of(config, &[Class::Seq2SeqLm])?;
+    for (field, wanted) in [("is_encoder_decoder", true), ("is_decoder", false)] {
+        if config.bool_or(field, wanted)? != wanted {
+            return Err(config.error(field, !wanted, format!("{wanted}, with both stacks")));
+        }
+    }
+    config.token_ids("eos_token_id", sizes.decoder.vocab_size)?;
+    config.token_id("decoder_start_token_id", sizes.decoder.vocab_size)?;
     let mut graph = Graph::new();
     match options.outputs {
-        Outputs::Class { .. } => class(&mut graph, stacks, options)?,
+        Outputs::Class { .. } => class_outputs(&mut graph, stacks, options)?,
         Outputs::Encode => encode(&mut graph, stacks)?,
         Outputs::Decode => decode(&mut graph, stacks, options)?,
         Outputs::Embedding { .. } => {
-            let found = format!("`{}`", config.model_type()?);
-            return Err(config.error("model_type", found, "an encoder, whose tokens are pooled"));
+            let expected = "an encoder, whose tokens are pooled";
+            return Err(config.error("model_type", "an encoder-decoder", expected));
         }
     }
-    Ok(graph)
+    let info = ModelInfo {
+        model_type: config.model_type()?.to_owned(),
+        kind: Kind::EncoderDecoder,
+        class,
+        vocab_size: sizes.encoder.vocab_size,
+        max_tokens: sizes.encoder.max_tokens,
+        type_vocab_size: 0,
+        hidden_size: sizes.hidden_size,
+        n_layers: sizes.n_layers,
+        n_heads: sizes.n_heads,
+        decoder: Some(sizes.decoder),
+        labels: Vec::new(),
+    };
+    Ok(Model { graph, info, notices: Vec::new() })
 }
 
 /// `input_ids` and `attention_mask` u32 [batch, source], and the encoder's hidden states.
@@ -87,7 +113,7 @@ fn encoder(graph: &mut Graph, stacks: &impl Stacks) -> Result<(Value, Vec<Value>
     Ok((mask, stacks.encode(graph, ids, &sequence)?))
 }
 
-fn class(graph: &mut Graph, stacks: &impl Stacks, options: &BuildOptions) -> Result<()> {
+fn class_outputs(graph: &mut Graph, stacks: &impl Stacks, options: &BuildOptions) -> Result<()> {
     let (mask, encoded) = encoder(graph, stacks)?;
     let dims = [Dim::Sym(graph.symbol("batch")?), Dim::Sym(graph.symbol("tokens")?)];
     let ids = graph.input("decoder_input_ids", SymMeta::u32(dims));

@@ -2,8 +2,9 @@
 //! biases, RMS norms, scores that are not scaled, and positions only as a bias by the bucketed
 //! distance of two tokens. Names are those of `T5ForConditionalGeneration`.
 
-use super::seq2seq::{self, Stacks};
-use super::{BuildOptions, Class, DecoderInfo, Family, Files, Kind, Model, ModelInfo, UNLIMITED};
+use super::decoder::MOST;
+use super::seq2seq::{self, Sizes, Stacks};
+use super::{BuildOptions, DecoderInfo, Family, Files, Model, UNLIMITED};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn::{
@@ -35,28 +36,18 @@ struct T5Model {
     head_scale: Option<f32>,
 }
 
-/// Sizes beyond these are typing errors, not models.
-const MOST: usize = 1 << 24;
-
 fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
     let config = &files.config;
-    seq2seq::check(config)?;
-    let class = Class::of(config, &[Class::Seq2SeqLm])?;
     let t5 = T5Model::read(files, options)?;
-    let info = ModelInfo {
-        model_type: config.model_type()?.to_owned(),
-        kind: Kind::EncoderDecoder,
-        class,
-        vocab_size: t5.vocab_size,
-        max_tokens: UNLIMITED,
-        type_vocab_size: 0,
+    let size = DecoderInfo { vocab_size: t5.vocab_size, max_tokens: UNLIMITED };
+    let sizes = Sizes {
+        encoder: size,
+        decoder: size,
         hidden_size: t5.d_model,
         n_layers: t5.n_layers,
         n_heads: t5.attend.n_heads,
-        decoder: Some(DecoderInfo { vocab_size: t5.vocab_size, max_tokens: UNLIMITED }),
-        labels: Vec::new(),
     };
-    Ok(Model { graph: seq2seq::graph(&t5, config, options)?, info, notices: Vec::new() })
+    seq2seq::build(&t5, config, options, sizes)
 }
 
 /// `feed_forward_proj`: an activation, or `gated-` and the gate's; `dense_act_fn` and
@@ -84,7 +75,7 @@ fn feed_forward_kind(config: &Config, default: &str) -> Result<(bool, Activation
 impl T5Model {
     fn read(files: &Files, options: &BuildOptions) -> Result<Self> {
         let config = &files.config;
-        let parameters = Parameters::new(&files.checkpoints, &[], options.dtype);
+        let parameters = Parameters::new(&files.checkpoints, &[], options.dtype).biased(false);
         let mt5 = config.model_type()? == MT5.model_type;
         let size = |field| config.usize_field(field, 1..=MOST);
         let d_model = size("d_model")?;

@@ -85,6 +85,27 @@ impl Norm {
         let op = LayerNorm { eps: self.eps, with_sum: false };
         graph.apply(op, [Some(x), None, Some(weight), bias])
     }
+
+    /// A part of a layer with its residual connection and this norm: `x + part(norm(x))` when
+    /// the norm comes `first`, else `norm(x + part(x))`.
+    pub fn around(
+        self,
+        graph: &mut Graph,
+        parameters: &Parameters,
+        name: &str,
+        first: bool,
+        x: Value,
+        part: impl FnOnce(&mut Graph, Value) -> Result<Value>,
+    ) -> Result<Value> {
+        if first {
+            let h = self.apply(graph, parameters, name, x)?;
+            let h = part(graph, h)?;
+            return add(graph, h, x);
+        }
+        let h = part(graph, x)?;
+        let sum = add(graph, h, x)?;
+        self.apply(graph, parameters, name, sum)
+    }
 }
 
 /// The op's activation for the one a configuration names.

@@ -12,4 +12,4 @@ pub use blocks::{
 };
 pub use memory::Memory;
 pub use parameters::Parameters;
-pub use sequence::Sequence;
+pub use sequence::{Sequence, sinusoid};

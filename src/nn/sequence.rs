@@ -1,8 +1,9 @@
 //! Where the tokens of a stack stand, which of them count, and whether keys are kept.
 
+use super::blocks::add;
 use crate::error::Result;
-use crate::graph::{Graph, Value};
-use crate::ops::{Embedding, Positions};
+use crate::graph::{Graph, Value, Weight};
+use crate::ops::{Embedding, Positions, Sinusoid, sinusoidal};
 use crate::tensor::{Dim, SymMeta};
 
 /// The tokens that a stack of layers works on: all of a text at once, or those that come after
@@ -51,7 +52,7 @@ impl Sequence {
         Ok(Self { mask, positions: Some(positions), past, base, cache: Some([batch, context]) })
     }
 
-    /// `scale * words[ids] + positions[position]`, the latter if the model has learned positions.
+    /// `scale * words[ids] + positions[position]`, the latter if the model has a position table.
     pub fn embed(
         &self,
         graph: &mut Graph,
@@ -61,7 +62,34 @@ impl Sequence {
         scale: f32,
     ) -> Result<Value> {
         let op = Embedding { scale, offset: Dim::Const(self.base) };
+        let dtype = |table| graph.meta(table).dtype;
+        if let Some(table) = positions.filter(|&p| dtype(p) != dtype(words)) {
+            // A computed table stays f32 beside words in 16 bits: the op takes one dtype.
+            let x = graph.apply(op, [Some(words), Some(ids), None, None, None, None])?;
+            let at = match self.positions {
+                Some(at) => at,
+                None => {
+                    let op = Positions { offset: self.past, base: self.base };
+                    graph.apply(op, [Some(ids), None])?
+                }
+            };
+            let operands = [Some(table), Some(at), None, None, None, None];
+            let positions = graph.apply(Embedding::default(), operands)?;
+            return add(graph, x, positions);
+        }
         let at = positions.and(self.positions);
         graph.apply(op, [Some(words), Some(ids), positions, at, None, None])
     }
+}
+
+/// The sinusoidal encoding f32 [positions, width] of positions 0, 1, 2, …; see [`sinusoidal`].
+pub fn sinusoid(
+    graph: &mut Graph,
+    positions: usize,
+    width: usize,
+    layout: Sinusoid,
+) -> Result<Value> {
+    let table = sinusoidal(width, 0..positions, layout)?;
+    let origin = format!("sinusoid {layout:?} {positions} {width}");
+    Ok(graph.weight(Weight::computed("sinusoid", origin, table)))
 }

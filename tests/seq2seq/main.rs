@@ -15,7 +15,7 @@ use tilewright::models::{
     self, BuildOptions, Device, Kind, NEXT_TOKEN, Outputs, Runner, model_inputs,
 };
 
-const FOLDERS: [&str; 2] = ["t5", "t5_v11"];
+const FOLDERS: [&str; 5] = ["bart", "marian", "t5", "t5_v11", "vaswani2017"];
 
 fn devices() -> [Device; 2] {
     [Device::gpu(&common::open(GpuOptions::default())), Device::cpu()]
