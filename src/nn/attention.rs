@@ -1,11 +1,10 @@
 //! Self-attention over a sequence, with or without kept keys and values.
 
+use super::rotary::Rotary;
 use super::sequence::Sequence;
 use crate::error::Result;
 use crate::graph::{Graph, Value, Weight};
-use crate::ops::{
-    Attention, CacheAppend, HeadLayout, Pairing, Rope, RopeScaling, relative_buckets, rope_tables,
-};
+use crate::ops::{Attention, CacheAppend, HeadLayout, relative_buckets};
 use crate::tensor::{Dim, Shape, SymMeta, Tensor};
 
 /// Queries, keys or values: f32 [batch, tokens, columns] with heads side by side from `column`
@@ -21,56 +20,6 @@ pub struct Heads {
 impl From<Value> for Heads {
     fn from(value: Value) -> Self {
         Self { value, column: 0 }
-    }
-}
-
-/// Rotary positions: tables of angles and how columns pair up.
-#[derive(Clone, Copy, Debug)]
-pub struct Rotary {
-    cos: Value,
-    sin: Value,
-    rotary_dim: usize,
-    pairing: Pairing,
-}
-
-impl Rotary {
-    /// Tables for positions below `max_positions`; see [`rope_tables`].
-    pub fn new(
-        graph: &mut Graph,
-        theta: f64,
-        rotary_dim: usize,
-        max_positions: usize,
-        scaling: RopeScaling,
-        pairing: Pairing,
-    ) -> Result<Self> {
-        let (cos, sin) = rope_tables(theta, rotary_dim, 0..max_positions, scaling)?;
-        let mut table = |name: &str, values| {
-            let origin = format!("{name} {theta} {rotary_dim} {max_positions} {scaling:?}");
-            graph.weight(Weight::computed(name, origin, values))
-        };
-        let (cos, sin) = (table("rotary.cos", cos), table("rotary.sin", sin));
-        Ok(Self { cos, sin, rotary_dim, pairing })
-    }
-
-    fn apply(
-        &self,
-        graph: &mut Graph,
-        sequence: &Sequence,
-        x: Heads,
-        n_heads: usize,
-        head_dim: usize,
-    ) -> Result<Heads> {
-        let op = Rope {
-            n_heads,
-            head_dim,
-            rotary_dim: self.rotary_dim,
-            pairing: self.pairing,
-            heads_first: false,
-            column: x.column,
-            offset: sequence.past,
-        };
-        let operands = [Some(x.value), Some(self.cos), Some(self.sin), sequence.positions];
-        Ok(graph.apply(op, operands)?.into())
     }
 }
 

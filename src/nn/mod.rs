@@ -4,12 +4,14 @@ mod attention;
 mod blocks;
 mod memory;
 mod parameters;
+mod rotary;
 mod sequence;
 
-pub use attention::{Attend, Heads, RelativeBias, Rotary};
+pub use attention::{Attend, Heads, RelativeBias};
 pub use blocks::{
     Norm, NormKind, activation, add, feed_forward, gated_feed_forward, linear, table,
 };
 pub use memory::Memory;
 pub use parameters::Parameters;
+pub use rotary::Rotary;
 pub use sequence::{Sequence, sinusoid};

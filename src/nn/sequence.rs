@@ -80,6 +80,18 @@ impl Sequence {
         let at = positions.and(self.positions);
         graph.apply(op, [Some(words), Some(ids), positions, at, None, None])
     }
+
+    /// Rows of a learned position table, for models that do more to words before they add them.
+    pub fn embed_positions(&self, graph: &mut Graph, ids: Value, table: Value) -> Result<Value> {
+        let at = match self.positions {
+            Some(at) => at,
+            None => {
+                graph.apply(Positions { offset: self.past, base: self.base }, [Some(ids), None])?
+            }
+        };
+        let operands = [Some(table), Some(at), None, None, None, None];
+        graph.apply(Embedding::default(), operands)
+    }
 }
 
 /// The sinusoidal encoding f32 [positions, width] of positions 0, 1, 2, …; see [`sinusoidal`].

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::files::one_line;
 use crate::tensor::Tensor;
 
 /// How a checkpoint stretches rotary positions beyond the length it was first trained on.
@@ -37,25 +38,38 @@ impl RopeScaling {
     /// From a configuration's `rope_scaling` (or `rope_parameters`) object. Errors name the
     /// missing key or the type that is not known.
     pub fn from_json(value: &Value) -> Result<Self> {
+        if value.is_null() {
+            return Ok(Self::None);
+        }
         let kind = value.get("rope_type").or_else(|| value.get("type"));
+        let kind = kind.map_or("missing", |kind| kind.as_str().unwrap_or("not a string"));
         let number = |key: &str| {
             let found = value.get(key).and_then(Value::as_f64);
             found.filter(|v| *v > 0.0 && v.is_finite()).ok_or_else(|| {
-                Error::Argument(format!("rope_scaling {value}: `{key}` must be a positive number"))
+                Error::Argument(format!("rope type {kind}: `{key}` must be a positive number"))
             })
         };
-        match kind.and_then(Value::as_str) {
-            None if value.is_null() => Ok(Self::None),
-            Some("default") => Ok(Self::None),
-            Some("linear") => Ok(Self::Linear { factor: number("factor")? }),
-            Some("llama3") => Ok(Self::Llama3 {
-                factor: number("factor")?,
-                low_freq_factor: number("low_freq_factor")?,
-                high_freq_factor: number("high_freq_factor")?,
-                original_length: number("original_max_position_embeddings")?,
-            }),
+        match kind {
+            "default" => Ok(Self::None),
+            "linear" => Ok(Self::Linear { factor: number("factor")? }),
+            "llama3" => {
+                let (low, high) = (number("low_freq_factor")?, number("high_freq_factor")?);
+                if low >= high {
+                    return Err(Error::Argument(format!(
+                        "rope type llama3: `low_freq_factor` {low} must be below \
+                         `high_freq_factor` {high}"
+                    )));
+                }
+                Ok(Self::Llama3 {
+                    factor: number("factor")?,
+                    low_freq_factor: low,
+                    high_freq_factor: high,
+                    original_length: number("original_max_position_embeddings")?,
+                })
+            }
             _ => Err(Error::Argument(format!(
-                "rope_scaling {value}: the type must be default, linear or llama3"
+                "the rope type is {}; expected default, linear or llama3",
+                one_line(kind)
             ))),
         }
     }

@@ -279,9 +279,17 @@ impl Config {
         }
     }
 
-    /// Rope scaling as written: `rope_scaling`, or `rope_parameters` of newer files.
-    pub fn rope_scaling(&self) -> Option<&Value> {
-        self.get("rope_scaling").or_else(|| self.get("rope_parameters"))
+    /// What is said of rotary positions: `rope_scaling`, or `rope_parameters` of newer files.
+    pub fn rope_section(&self) -> Result<Option<Self>> {
+        match self.section("rope_scaling")? {
+            Some(section) => Ok(Some(section)),
+            None => self.section("rope_parameters"),
+        }
+    }
+
+    /// The whole object.
+    pub fn to_json(&self) -> Value {
+        Value::Object(self.fields.clone())
     }
 
     /// An object nested under `field`, such as `encoder` or `text_config`.
