@@ -117,3 +117,36 @@ fn gpt2() {
     check("gpt2");
     check("gpt2_hubnames");
 }
+
+#[test]
+fn llama() {
+    check("llama_gqa");
+    check("llama3_rope_tied");
+}
+
+#[test]
+fn mistral() {
+    check("mistral");
+}
+
+#[test]
+fn qwen() {
+    check("qwen2");
+    check("qwen3");
+}
+
+#[test]
+fn opt() {
+    check("opt");
+}
+
+#[test]
+fn gpt_neox() {
+    check("gpt_neox");
+}
+
+#[test]
+fn gemma() {
+    check("gemma2");
+    check("gemma3");
+}

@@ -3,6 +3,7 @@
 use super::outputs::{hidden_states, language_model};
 use super::{BuildOptions, Class, Files, Kind, Model, ModelInfo, Outputs};
 use crate::error::Result;
+use crate::files::show;
 use crate::graph::{Graph, Value};
 use crate::nn::{Parameters, Sequence};
 use crate::ops::Matmul;
@@ -22,6 +23,14 @@ pub(super) struct Sizes {
     pub n_heads: usize,
 }
 
+/// The configuration's names of [`Sizes`], in their order.
+pub(super) const SIZE_NAMES: [&str; 5] = [
+    "vocab_size",
+    "max_position_embeddings",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+];
 impl Sizes {
     /// Read under `names`, each within its bounds.
     pub fn read(config: &Config, names: [&str; 5]) -> Result<Self> {
@@ -33,6 +42,32 @@ impl Sizes {
             n_layers: config.usize_field(n_layers, 1..=4096)?,
             n_heads: config.usize_field(n_heads, 1..=MOST)?,
         })
+    }
+
+    /// Rows of a position table that is computed: as many as will be used, where that is known.
+    pub fn positions(&self, options: &BuildOptions) -> usize {
+        options.max_tokens.map_or(self.max_tokens, |most| most.clamp(1, self.max_tokens))
+    }
+}
+
+/// An error that names the first of `fields` that is switched on (neither absent nor `null`,
+/// `false`, 0 or empty): the family has no code for them.
+pub(super) fn refuse(config: &Config, fields: &[&str]) -> Result<()> {
+    use serde_json::Value as Json;
+    let on = |field: &&&str| match config.get(field) {
+        None | Some(Json::Bool(false)) => false,
+        Some(Json::Number(n)) => n.as_f64() != Some(0.0),
+        Some(Json::String(text)) => !text.is_empty(),
+        Some(Json::Array(items)) => !items.is_empty(),
+        Some(Json::Object(items)) => !items.is_empty(),
+        Some(Json::Bool(true) | Json::Null) => true,
+    };
+    match fields.iter().find(on).and_then(|field| Some((field, config.get(field)?))) {
+        None => Ok(()),
+        Some((field, value)) => {
+            let expected = format!("none: `{}` models have no such feature", config.model_type()?);
+            Err(config.error(field, show(value), expected))
+        }
     }
 }
 

@@ -8,13 +8,19 @@ mod bert;
 mod decoder;
 mod decoding;
 mod encoder;
+mod gemma;
 mod generator;
 mod gpt2;
+mod gpt_neox;
+mod grouped;
 mod heads;
 mod info;
 mod inputs;
+mod llama;
+mod opt;
 mod outputs;
 mod post_norm;
+mod rope;
 mod runner;
 mod seq2seq;
 mod shipped;
@@ -108,7 +114,15 @@ const FAMILIES: &[Family] = &[
     bart::MBART,
     bart::PEGASUS,
     bert::FAMILY,
+    gemma::GEMMA2,
+    gemma::GEMMA3,
     gpt2::FAMILY,
+    gpt_neox::FAMILY,
+    llama::LLAMA,
+    llama::MISTRAL,
+    llama::QWEN2,
+    llama::QWEN3,
+    opt::FAMILY,
     t5::MT5,
     t5::T5,
     vaswani::FAMILY,
@@ -145,6 +159,11 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
     let config = &files.config;
     let model_type = config.model_type()?;
     let family = FAMILIES.iter().find(|f| f.model_type == model_type).ok_or_else(|| {
+        if config.get("text_config").is_some() {
+            let found = format!("`{model_type}` with a `text_config`, a model of more than text");
+            let expected = "a text model, as `gemma3_text` is of `gemma3`";
+            return config.error("model_type", found, expected);
+        }
         let known: Vec<_> = FAMILIES.iter().map(|f| f.model_type).collect();
         let message = format!("model_type `{model_type}` is unknown; known: {}", known.join(", "));
         Error::file(config.path(), message)
