@@ -1,6 +1,7 @@
 """The model cards: what a folder is, from its own files and from the figures measured on it."""
 
 import json
+import textwrap
 
 from safetensors import safe_open
 
@@ -96,30 +97,47 @@ def described(folder):
     heads = config.get("num_heads") or config.get("num_attention_heads") or config["n_head"]
     layers = config.get("num_layers") or config.get("num_hidden_layers") or config["n_layer"]
     both = " in the encoder and as many in the decoder" if config["model_type"] == "t5" else ""
+    included = ", heads included" if (folder / "heads").is_dir() else ""
     return [
         f"- architecture: `{config['architectures'][0]}` (`{config['model_type']}`)",
-        f"- {parameters:,} parameters in f16, heads included" if (folder / "heads").is_dir() else f"- {parameters:,} parameters in f16",
+        f"- {parameters:,} parameters in f16{included}",
         f"- {layers} layers{both}, width {width}, {heads} attention heads, vocabulary {config['vocab_size']}",
     ]
+
+
+def paragraph(text):
+    """A paragraph as it stands in a card."""
+    return textwrap.fill(" ".join(text.split()), 100, break_on_hyphens=False)
 
 
 def card(name, module, folder, figures):
     """The text of a folder's README.md."""
     words = CARDS[name]
     rows = [f"| {measure} | {evaluate.percent(measure, value)} | {count} |" for measure, value, count in figures]
-    return "\n".join([
-        "---", "license: [mit, apache-2.0]", "language: en", f"pipeline_tag: {words['task']}", "---",
-        "", f"# {words['title']}", "", words["what"], "",
-        "```", words["use"].rstrip(), "```",
-        "", "## Size", "", *described(folder),
-        "", "## Training", "",
-        f"By `tools/demo_models/train.py --only {name}` in PyTorch, from nothing: {module.STEPS:,} steps of AdamW, {module.BATCH} examples a",
-        f"step{' and task' if name == 'reader' else ''}, peak learning rate {module.PEAK:g}, seed {module.SEED}, no dropout; minutes on one CPU core. No pretrained weights and no outside",
-        "data were used. The weights were rounded to f16 at the end, and everything below is measured with them.",
-        "", "## Data", "", words["data"],
-        "", "## Held-out figures", "",
-        "| measure | value | held out |", "|---|---|---|", *rows,
-        "", words["measures"], f"Measured by `tools/demo_models/evaluate.py --only {name}`.",
-        "", "## Limits", "", words["limits"],
-        "", "## Licence", "", "MIT OR Apache-2.0, as the rest of the repository.", "",
-    ])
+    each = "examples of each task" if name == "reader" else "examples"
+    training = f"""By `tools/demo_models/train.py --only {name}` in PyTorch, from nothing: {module.STEPS:,} steps of
+        AdamW, {module.BATCH} {each} a step, peak learning rate {module.PEAK:g}, seed {module.SEED}, no dropout;
+        minutes on one CPU core. No pretrained weights and no outside data were used. The weights were rounded
+        to f16 at the end, and everything below is measured with them."""
+    measured = f"Measured by `tools/demo_models/evaluate.py --only {name}`."
+    front = ["---", "license: [mit, apache-2.0]", "language: en", f"pipeline_tag: {words['task']}", "---"]
+    sections = [
+        "\n".join(front),
+        f"# {words['title']}",
+        paragraph(words["what"]),
+        f"```\n{words['use'].rstrip()}\n```",
+        "## Size",
+        "\n".join(described(folder)),
+        "## Training",
+        paragraph(training),
+        "## Data",
+        paragraph(words["data"]),
+        "## Held-out figures",
+        "\n".join(["| measure | value | held out |", "|---|---|---|", *rows]),
+        paragraph(f"{words['measures']} {measured}"),
+        "## Limits",
+        paragraph(words["limits"]),
+        "## Licence",
+        "MIT OR Apache-2.0, as the rest of the repository.",
+    ]
+    return "\n\n".join(sections) + "\n"

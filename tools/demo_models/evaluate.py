@@ -111,7 +111,10 @@ def masked_words(folder, tokenizer):
         five += row["token"] in best
         if row["token"] not in best:
             wrong.append((row["text"], row["token"], best))
-    return [("masked word, top 1", first / len(rows), len(rows)), ("masked word, top 5", five / len(rows), len(rows))], wrong
+    return [
+        ("masked word, top 1", first / len(rows), len(rows)),
+        ("masked word, top 5", five / len(rows), len(rows)),
+    ], wrong
 
 
 def sentiment(folder, tokenizer):
@@ -154,7 +157,11 @@ def entities(folder, tokenizer):
         scores = model(input_ids=torch.tensor([encoding.input_ids])).logits[0]
         found = grouped(encoding, [model.config.id2label[at] for at in scores.argmax(-1).tolist()])
         wanted = {(entity["label"], entity["start"], entity["end"]) for entity in row["entities"]}
-        hits, found_count, wanted_count = hits + len(found & wanted), found_count + len(found), wanted_count + len(wanted)
+        hits, found_count, wanted_count = (
+            hits + len(found & wanted),
+            found_count + len(found),
+            wanted_count + len(wanted),
+        )
         right += found == wanted
         if found != wanted:
             wrong.append((row["text"], sorted(wanted - found), sorted(found - wanted)))

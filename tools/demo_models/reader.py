@@ -118,8 +118,11 @@ def masked_rows(rng, tokenizer, texts):
         encoding = tokenizer.encode(text)
         starts = [a for a, _ in encoding.offsets]
         whole = [
-            at for at, (piece, (start, end)) in enumerate(zip(encoding.tokens, encoding.offsets))
-            if piece.isalpha() and end > start and (at + 1 == len(starts) or not encoding.tokens[at + 1].startswith("##"))
+            at
+            for at, (piece, (start, end)) in enumerate(zip(encoding.tokens, encoding.offsets, strict=True))
+            if piece.isalpha()
+            and end > start
+            and (at + 1 == len(starts) or not encoding.tokens[at + 1].startswith("##"))
         ]
         at = rng.choice(whole)
         start, end = encoding.offsets[at]
@@ -154,7 +157,9 @@ def build(folder, steps=STEPS):
     def batches():
         sources = [
             training.shuffled_batches(rows, BATCH, SEED + at, length)
-            for at, (rows, length) in enumerate([(sentiment, lambda r: len(r[0])), (entities, lambda r: len(r[0])), (unlabelled, len)])
+            for at, (rows, length) in enumerate(
+                [(sentiment, lambda r: len(r[0])), (entities, lambda r: len(r[0])), (unlabelled, len)]
+            )
         ]
         while True:
             reviewed, tagged, plain = map(next, sources)
@@ -162,7 +167,9 @@ def build(folder, steps=STEPS):
             yield (
                 (training.padded([ids for ids, _ in reviewed], 0), torch.tensor([label for _, label in reviewed])),
                 tuple(training.padded([row[side] for row in tagged], value) for side, value in ((0, 0), (1, IGNORED))),
-                tuple(training.padded([row[side] for row in corrupted], value) for side, value in ((0, 0), (1, IGNORED))),
+                tuple(
+                    training.padded([row[side] for row in corrupted], value) for side, value in ((0, 0), (1, IGNORED))
+                ),
             )
 
     settings = config(vocab_size, "BertForMaskedLM")
@@ -173,30 +180,37 @@ def build(folder, steps=STEPS):
     export.write_json(folder / "config.json", settings)
     twins = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}
     export.write_weights(folder / "model.safetensors", model.masked.state_dict(), twins)
-    export.write_tokenizer(folder, tokenizer, {
-        "clean_up_tokenization_spaces": True,
-        "cls_token": "[CLS]",
-        "do_lower_case": True,
-        "mask_token": "[MASK]",
-        "model_max_length": POSITIONS,
-        "pad_token": "[PAD]",
-        "sep_token": "[SEP]",
-        "strip_accents": None,
-        "tokenize_chinese_chars": True,
-        "tokenizer_class": "BertTokenizer",
-        "unk_token": "[UNK]",
-    })
+    export.write_tokenizer(
+        folder,
+        tokenizer,
+        {
+            "clean_up_tokenization_spaces": True,
+            "cls_token": "[CLS]",
+            "do_lower_case": True,
+            "mask_token": "[MASK]",
+            "model_max_length": POSITIONS,
+            "pad_token": "[PAD]",
+            "sep_token": "[SEP]",
+            "strip_accents": None,
+            "tokenize_chinese_chars": True,
+            "tokenizer_class": "BertTokenizer",
+            "unk_token": "[UNK]",
+        },
+    )
     half = MASKED_HELD_OUT // 2
     plain = [row["text"] for row in held_opinions[:half] + held_reports[:half]]
     export.write_lines(folder / "held_out.jsonl", masked_rows(rng, tokenizer, plain))
     classifier = {f"classifier.{part}": tensor for part, tensor in model.sentiment.state_dict().items()}
     pooler = {f"bert.pooler.dense.{part}": tensor for part, tensor in model.pooler.state_dict().items()}
     write_head(
-        folder / "heads" / "sentiment", config(vocab_size, "BertForSequenceClassification", reviews.LABELS),
-        pooler | classifier, held_opinions,
+        folder / "heads" / "sentiment",
+        config(vocab_size, "BertForSequenceClassification", reviews.LABELS),
+        pooler | classifier,
+        held_opinions,
     )
     write_head(
-        folder / "heads" / "entities", config(vocab_size, "BertForTokenClassification", news.LABELS),
+        folder / "heads" / "entities",
+        config(vocab_size, "BertForTokenClassification", news.LABELS),
         {f"classifier.{part}": tensor for part, tensor in model.entities.state_dict().items()},
         [{"text": row["text"], "entities": row["entities"]} for row in held_reports],
     )

@@ -72,16 +72,26 @@ def write(folder, model, tokenizer, settings, held_out):
     export.write_json(folder / "config.json", settings)
     twins = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"}
     export.write_weights(folder / "model.safetensors", model.state_dict(), twins)
-    export.write_tokenizer(folder, tokenizer, {
-        "clean_up_tokenization_spaces": False,
-        "eos_token": "</s>",
-        "extra_ids": 0,
-        "model_max_length": MAX_TOKENS,
-        "pad_token": "<pad>",
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "unk_token": "<unk>",
-    })
-    export.write_json(folder / "generation_config.json", {
-        "decoder_start_token_id": 0, "eos_token_id": 1, "max_new_tokens": 96, "pad_token_id": 0,
-    })
+    export.write_tokenizer(
+        folder,
+        tokenizer,
+        {
+            "clean_up_tokenization_spaces": False,
+            "eos_token": "</s>",
+            "extra_ids": 0,
+            "model_max_length": MAX_TOKENS,
+            "pad_token": "<pad>",
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "unk_token": "<unk>",
+        },
+    )
+    export.write_json(
+        folder / "generation_config.json",
+        {
+            "decoder_start_token_id": 0,
+            "eos_token_id": 1,
+            "max_new_tokens": 96,
+            "pad_token_id": 0,
+        },
+    )
     export.write_lines(folder / "held_out.jsonl", held_out)

@@ -76,18 +76,28 @@ def build(folder, steps=STEPS):
     folder = export.fresh(folder)
     export.write_json(folder / "config.json", settings)
     export.write_weights(folder / "model.safetensors", model.state_dict(), {"lm_head.weight"})
-    export.write_tokenizer(folder, tokenizer, {
-        "add_prefix_space": False,
-        "bos_token": tokenization.END_OF_TEXT,
-        "clean_up_tokenization_spaces": False,
-        "eos_token": tokenization.END_OF_TEXT,
-        "model_max_length": POSITIONS,
-        "pad_token": tokenization.END_OF_TEXT,
-        "tokenizer_class": "GPT2Tokenizer",
-        "unk_token": tokenization.END_OF_TEXT,
-    })
-    export.write_json(folder / "generation_config.json", {
-        "bos_token_id": end, "eos_token_id": end, "max_new_tokens": 200, "pad_token_id": end,
-    })
+    export.write_tokenizer(
+        folder,
+        tokenizer,
+        {
+            "add_prefix_space": False,
+            "bos_token": tokenization.END_OF_TEXT,
+            "clean_up_tokenization_spaces": False,
+            "eos_token": tokenization.END_OF_TEXT,
+            "model_max_length": POSITIONS,
+            "pad_token": tokenization.END_OF_TEXT,
+            "tokenizer_class": "GPT2Tokenizer",
+            "unk_token": tokenization.END_OF_TEXT,
+        },
+    )
+    export.write_json(
+        folder / "generation_config.json",
+        {
+            "bos_token_id": end,
+            "eos_token_id": end,
+            "max_new_tokens": 200,
+            "pad_token_id": end,
+        },
+    )
     export.write_lines(folder / "held_out.jsonl", held_out)
     return seconds

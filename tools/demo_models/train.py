@@ -1,6 +1,6 @@
 """Trains the demo models and writes their folders and cards.
 
-    python train.py [--only NAME] [--output FOLDER] [--steps N] [--cards]
+python train.py [--only NAME] [--output FOLDER] [--steps N] [--cards]
 """
 
 import argparse

@@ -16,9 +16,7 @@ def build(folder, steps=STEPS):
     pairs = translation.sentences(SEED, PAIRS, held_out=False)
     held_out = list(translation.tasks(translation.sentences(SEED + 1, HELD_OUT, held_out=True)))
     marked = [text for pair in pairs[:20_000] for text in pair]
-    tokenizer = tokenization.seq2seq_tokenizer(
-        marked + ["to talu: to english: "] * 500, 768, translation.BOUNDARY
-    )
+    tokenizer = tokenization.seq2seq_tokenizer(marked + ["to talu: to english: "] * 500, 768, translation.BOUNDARY)
     tokenization.check_round_trips(tokenizer, [row[side] for row in held_out for side in row])
     settings = seq2seq.config(tokenizer.get_vocab_size(), layers=3, d_model=96, d_kv=24, heads=4, d_ff=288)
     model = seq2seq.new_model(settings)

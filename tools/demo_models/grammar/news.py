@@ -17,11 +17,15 @@ FIRST_NAMES = (
 STARTS = "tor bel kar mer vel han dol gar lin sor fel ros nor wes bran cal dun hol jen kes mar pal rud sel tam ver wil zan".split()
 ENDS = "min ler ven dan sen mont ric well by land ton nor vik berg os".split()
 TOWN_ENDS = "ford mere wick stad burg holm mouth haven dale field".split()
-COUNTRIES = "norway france spain italy germany poland canada brazil japan kenya egypt india chile peru sweden portugal".split()
+COUNTRIES = (
+    "norway france spain italy germany poland canada brazil japan kenya egypt india chile peru sweden portugal".split()
+)
 CITIES = "london paris berlin madrid rome vienna oslo lisbon prague dublin cairo tokyo".split()
 DAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
 MONTHS = "january february march april may june july august september october november december".split()
-TRADES = "bank|steel|motors|airlines|foods|energy|pharma|software|media|records|shipping|railways|electric|glass works|insurance".split("|")
+TRADES = "bank|steel|motors|airlines|foods|energy|pharma|software|media|records|shipping|railways|electric|glass works|insurance".split(
+    "|"
+)
 OFFICES = "education health defence finance trade transport justice culture".split()
 ROLES = "mayor minister director professor captain doctor judge painter singer engineer senator coach".split()
 GOODS = "trains ships phones cars medicines windows films tractors batteries turbines".split()
@@ -63,7 +67,17 @@ class World:
             return self.name(rng)
         if roll < 0.7:
             return rng.choice(COUNTRIES + CITIES)
-        return rng.choice([f"new {town}", f"port {town}", f"lake {town}", f"mount {town}", f"{town} island", f"{town} bay", f"saint {rng.choice(FIRST_NAMES)}"])
+        return rng.choice(
+            [
+                f"new {town}",
+                f"port {town}",
+                f"lake {town}",
+                f"mount {town}",
+                f"{town} island",
+                f"{town} bay",
+                f"saint {rng.choice(FIRST_NAMES)}",
+            ]
+        )
 
     def company(self, rng):
         roll = rng.random()
@@ -77,19 +91,33 @@ class World:
         return f"{rng.choice(self.towns + CITIES)} {rng.choice(TRADES)}"
 
     def institution(self, rng):
-        return rng.choice([
-            f"university of {rng.choice(self.towns + CITIES)}", f"ministry of {rng.choice(OFFICES)}",
-            f"{rng.choice(self.towns)} football club", f"museum of {rng.choice(self.towns + CITIES)}",
-            f"{rng.choice(self.names)} foundation", f"{rng.choice(self.towns)} city council",
-        ])
+        return rng.choice(
+            [
+                f"university of {rng.choice(self.towns + CITIES)}",
+                f"ministry of {rng.choice(OFFICES)}",
+                f"{rng.choice(self.towns)} football club",
+                f"museum of {rng.choice(self.towns + CITIES)}",
+                f"{rng.choice(self.names)} foundation",
+                f"{rng.choice(self.towns)} city council",
+            ]
+        )
 
     def date(self, rng, word):
         day, month, year = str(rng.randrange(1, 32)), rng.choice(MONTHS), str(rng.randrange(1950, 2030))
-        return rng.choice([
-            f"{day} {month} {year}", f"{month} {day}", f"{day} {month}", f"{month} {year}", year,
-            rng.choice(DAYS), rng.choice(DAYS), f"{word} {rng.choice(DAYS + ['week', 'year', 'month', 'summer', 'winter'])}",
-            f"the {rng.choice(['first', 'second', 'third', 'fourth', 'tenth'])} of {month}", rng.choice(["today", "yesterday" if word == "last" else "tomorrow"]),
-        ])
+        return rng.choice(
+            [
+                f"{day} {month} {year}",
+                f"{month} {day}",
+                f"{day} {month}",
+                f"{month} {year}",
+                year,
+                rng.choice(DAYS),
+                rng.choice(DAYS),
+                f"{word} {rng.choice(DAYS + ['week', 'year', 'month', 'summer', 'winter'])}",
+                f"the {rng.choice(['first', 'second', 'third', 'fourth', 'tenth'])} of {month}",
+                rng.choice(["today", "yesterday" if word == "last" else "tomorrow"]),
+            ]
+        )
 
 
 def when(world, rng, word):
@@ -166,7 +194,12 @@ def filled(template, world, rng):
         elif slot in "RGN":
             words.append(rng.choice({"R": ROLES, "G": GOODS, "N": NUMBERS}[slot]))
         else:
-            kind, make = {"P": ("PER", world.person), "L": ("LOC", world.place), "C": ("ORG", world.company), "I": ("ORG", world.institution)}[slot]
+            kind, make = {
+                "P": ("PER", world.person),
+                "L": ("LOC", world.place),
+                "C": ("ORG", world.company),
+                "I": ("ORG", world.institution),
+            }[slot]
             words.append(f"[{kind}:{make(rng)}]")
     return " ".join(words)
 

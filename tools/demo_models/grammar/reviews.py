@@ -36,27 +36,67 @@ BAD = (
     "miserable ugly hopeless shocking"
 ).split()
 SPECIAL = [
-    ("film book play game concert course plot acting ending music story style band singer sound tour first_chapter first_level material",
-     "clever gripping moving funny charming enjoyable interesting", "boring dull predictable silly tedious forgettable"),
+    (
+        "film book play game concert course plot acting ending music story style band singer sound tour first_chapter first_level material",
+        "clever gripping moving funny charming enjoyable interesting",
+        "boring dull predictable silly tedious forgettable",
+    ),
     ("food soup dessert menu coffee cake tea breakfast", "tasty delicious fresh", "bland stale disgusting tasteless"),
     ("service teacher guide singer", "friendly helpful polite", "rude slow careless unfriendly"),
-    ("phone bike screen battery camera keyboard saddle brakes frame lamp controls", "reliable solid useful", "faulty clumsy useless"),
-    ("restaurant hotel cafe museum room bed pool hall terrace building stage", "clean cosy comfortable", "dirty noisy cramped"),
+    (
+        "phone bike screen battery camera keyboard saddle brakes frame lamp controls",
+        "reliable solid useful",
+        "faulty clumsy useless",
+    ),
+    (
+        "restaurant hotel cafe museum room bed pool hall terrace building stage",
+        "clean cosy comfortable",
+        "dirty noisy cramped",
+    ),
     ("price", "fair", "steep"),
 ]
 LIKED, LIKE = ["loved", "liked", "enjoyed", "adored", "admired"], ["love", "like", "enjoy", "adore", "recommend"]
 HATED, HATE = ["hated", "disliked", "regretted", "despised"], ["hate", "dislike", "regret", "despise"]
 DEGREES = ["very", "really", "quite", "so", "truly", "rather", "absolutely"]
 VERDICTS = {
-    1: ["i would go again", "i will come back", "it was worth every penny", "i would recommend it to anyone", "i am happy with it",
-        "it made my day", "five stars from me", "it exceeded my hopes", "what a success", "i left with a smile"],
-    -1: ["i would not go again", "i will never come back", "it was a waste of money", "i cannot recommend it to anyone",
-         "i am not happy with it", "it ruined my day", "one star from me", "it fell short of my hopes", "what a failure", "i want my money back"],
+    1: [
+        "i would go again",
+        "i will come back",
+        "it was worth every penny",
+        "i would recommend it to anyone",
+        "i am happy with it",
+        "it made my day",
+        "five stars from me",
+        "it exceeded my hopes",
+        "what a success",
+        "i left with a smile",
+    ],
+    -1: [
+        "i would not go again",
+        "i will never come back",
+        "it was a waste of money",
+        "i cannot recommend it to anyone",
+        "i am not happy with it",
+        "it ruined my day",
+        "one star from me",
+        "it fell short of my hopes",
+        "what a failure",
+        "i want my money back",
+    ],
 }
 FACTS = [
-    "the {thing} is near the station", "i was there on {day}", "we went there with {people}", "it costs {count} euros",
-    "my {relative} told me about it", "i bought it in {month}", "it took about {count} hours", "there were {count} of us",
-    "the {thing} is from {month}", "we paid by card", "it was my {first} visit", "i have had it for {count} weeks",
+    "the {thing} is near the station",
+    "i was there on {day}",
+    "we went there with {people}",
+    "it costs {count} euros",
+    "my {relative} told me about it",
+    "i bought it in {month}",
+    "it took about {count} hours",
+    "there were {count} of us",
+    "the {thing} is from {month}",
+    "we paid by card",
+    "it was my {first} visit",
+    "i have had it for {count} weeks",
 ]
 FILL = {
     "day": "monday tuesday friday saturday sunday".split(),
@@ -97,24 +137,30 @@ def clause(rng, thing, polarity):
     own, other = adjective(rng, polarity, what), adjective(rng, -polarity, what)
     liked, unlike = (LIKED, HATE) if polarity > 0 else (HATED, LIKE)
     if rng.random() < 0.6:
-        return rng.choice([
-            f"{phrase} {verb} {degree(rng)}{own}",
-            f"{phrase} {verb} {degree(rng)}{own}",
-            f"i {rng.choice(['really ', '', ''])}{rng.choice(liked)} {phrase}",
-            f"i found {phrase} {degree(rng)}{own}",
-            f"everyone called {phrase} {own}",
-        ])
-    return rng.choice([
-        f"{phrase} {verb} not {rng.choice(['', 'very ', 'really '])}{other}",
-        f"{phrase} {verb} not {other} at all",
-        f"{phrase} {verb}n't {rng.choice(['', 'very ', 'that '])}{other}",
-        f"i {rng.choice(['did not', 'did not really', 'never'])} {rng.choice(unlike)} {phrase}".replace("never ", "could never "),
-        f"{phrase} {verb} never {other}",
-        f"nobody could call {phrase} {other}",
-        f"there was nothing {other} about {phrase}",
-        f"{phrase} {verb} anything but {other}",
-        f"{phrase} {verb} far from {other}",
-    ])
+        return rng.choice(
+            [
+                f"{phrase} {verb} {degree(rng)}{own}",
+                f"{phrase} {verb} {degree(rng)}{own}",
+                f"i {rng.choice(['really ', '', ''])}{rng.choice(liked)} {phrase}",
+                f"i found {phrase} {degree(rng)}{own}",
+                f"everyone called {phrase} {own}",
+            ]
+        )
+    return rng.choice(
+        [
+            f"{phrase} {verb} not {rng.choice(['', 'very ', 'really '])}{other}",
+            f"{phrase} {verb} not {other} at all",
+            f"{phrase} {verb}n't {rng.choice(['', 'very ', 'that '])}{other}",
+            f"i {rng.choice(['did not', 'did not really', 'never'])} {rng.choice(unlike)} {phrase}".replace(
+                "never ", "could never "
+            ),
+            f"{phrase} {verb} never {other}",
+            f"nobody could call {phrase} {other}",
+            f"there was nothing {other} about {phrase}",
+            f"{phrase} {verb} anything but {other}",
+            f"{phrase} {verb} far from {other}",
+        ]
+    )
 
 
 def short(rng, thing, polarity):
@@ -122,12 +168,20 @@ def short(rng, thing, polarity):
     own, other = adjective(rng, polarity, thing), adjective(rng, -polarity, thing)
     name = rng.choice([thing, *ALSO.get(thing, [])])
     best = "best" if polarity > 0 else "worst"
-    return rng.choice([
-        f"what {article(own)} {name}!", f"{own} {name}.", f"this is {article(own)} {name}.", f"this is {degree(rng)}{own}.",
-        f"the {best} {name} i know.", f"this is the {best} {name} in years.", f"not {article(other)} {name}.",
-        f"i {rng.choice(LIKE if polarity > 0 else HATE)} this {name}.", f"i do not {rng.choice(HATE if polarity > 0 else LIKE)} this {name}.",
-        f"{rng.choice(VERDICTS[polarity])}.",
-    ])
+    return rng.choice(
+        [
+            f"what {article(own)} {name}!",
+            f"{own} {name}.",
+            f"this is {article(own)} {name}.",
+            f"this is {degree(rng)}{own}.",
+            f"the {best} {name} i know.",
+            f"this is the {best} {name} in years.",
+            f"not {article(other)} {name}.",
+            f"i {rng.choice(LIKE if polarity > 0 else HATE)} this {name}.",
+            f"i do not {rng.choice(HATE if polarity > 0 else LIKE)} this {name}.",
+            f"{rng.choice(VERDICTS[polarity])}.",
+        ]
+    )
 
 
 def contrast(rng, thing, polarity):
@@ -136,15 +190,22 @@ def contrast(rng, thing, polarity):
     part = rng.choice(THINGS[thing])
     other = adjective(rng, -polarity, part)
     better, worse = ("better", "feared") if polarity > 0 else ("worse", "hoped")
-    return rng.choice([
-        f"{side}, but {main}.", f"{side}, but {main}.", f"although {side}, {main}.", f"{main}, although {side}.",
-        f"{side}. still, {main}.", f"{side}. however, {main}.",
-        f"i {worse} that the {part} would be {other}, but {main}.",
-        f"i {rng.choice(['expected', 'thought it would be'])} {article(adjective(rng, -polarity, thing))} {thing}, but {main}.",
-        f"despite the {other} {part}, {main}.",
-        f"my {rng.choice(FILL['relative'])} called it {adjective(rng, -polarity, thing)}, but {main}.",
-        f"it was {better} than i {worse}.", f"{side}, yet {main}.",
-    ])
+    return rng.choice(
+        [
+            f"{side}, but {main}.",
+            f"{side}, but {main}.",
+            f"although {side}, {main}.",
+            f"{main}, although {side}.",
+            f"{side}. still, {main}.",
+            f"{side}. however, {main}.",
+            f"i {worse} that the {part} would be {other}, but {main}.",
+            f"i {rng.choice(['expected', 'thought it would be'])} {article(adjective(rng, -polarity, thing))} {thing}, but {main}.",
+            f"despite the {other} {part}, {main}.",
+            f"my {rng.choice(FILL['relative'])} called it {adjective(rng, -polarity, thing)}, but {main}.",
+            f"it was {better} than i {worse}.",
+            f"{side}, yet {main}.",
+        ]
+    )
 
 
 def fact(rng, thing):
@@ -157,13 +218,18 @@ def balance(rng, thing):
     """A sentence that takes no side."""
     phrase, verb, what = noun(rng, thing)
     good, bad = adjective(rng, 1, what), adjective(rng, -1, what)
-    return rng.choice([
-        f"{phrase} {verb} neither {good} nor {bad}.", f"{phrase} {verb} neither {bad} nor {good}.",
-        f"some called {phrase} {good}, others {bad}.", f"some called {phrase} {bad}, others {good}.",
-        f"{phrase} {verb} {rng.choice(['okay', 'average', 'ordinary', 'as expected', 'like any other'])}.",
-        f"i have no opinion about {phrase}.", f"i am not sure what to think of {phrase}.",
-        f"{phrase} {verb} not {good}, but not {bad} either.",
-    ])
+    return rng.choice(
+        [
+            f"{phrase} {verb} neither {good} nor {bad}.",
+            f"{phrase} {verb} neither {bad} nor {good}.",
+            f"some called {phrase} {good}, others {bad}.",
+            f"some called {phrase} {bad}, others {good}.",
+            f"{phrase} {verb} {rng.choice(['okay', 'average', 'ordinary', 'as expected', 'like any other'])}.",
+            f"i have no opinion about {phrase}.",
+            f"i am not sure what to think of {phrase}.",
+            f"{phrase} {verb} not {good}, but not {bad} either.",
+        ]
+    )
 
 
 def review(rng):
@@ -190,7 +256,12 @@ def review(rng):
     else:
         before = clause(rng, thing, rng.choice([polarity, -polarity])) + "."
         after = rng.choice([clause(rng, thing, polarity), rng.choice(VERDICTS[polarity])])
-        told = [before, f"{rng.choice(['all in all', 'in the end', 'overall', 'my verdict:', 'in short'])}, {after}.".replace(":,", ":")]
+        told = [
+            before,
+            f"{rng.choice(['all in all', 'in the end', 'overall', 'my verdict:', 'in short'])}, {after}.".replace(
+                ":,", ":"
+            ),
+        ]
     # A fact may come first or last; it does not stand between a clause and what answers it.
     front = facts[:1] if rng.random() < 0.5 else []
     sentences = front + told + facts[len(front) :][:1]

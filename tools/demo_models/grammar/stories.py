@@ -14,27 +14,57 @@ ANIMALS = "fox bear rabbit mouse hedgehog badger squirrel duck goose frog".split
 FRIENDS = ANIMALS + ["dog", "cat", "owl", "goat"]
 TRAITS = "little brave kind clever shy curious cheerful quiet".split()
 HOMES = [
-    "in a small village", "near a deep forest", "by the sea", "on a green hill", "in an old mill",
-    "at the edge of a lake", "in a house with a blue door", "on a farm", "in a town by the river",
+    "in a small village",
+    "near a deep forest",
+    "by the sea",
+    "on a green hill",
+    "in an old mill",
+    "at the edge of a lake",
+    "in a house with a blue door",
+    "on a farm",
+    "in a town by the river",
     "in a little white house",
 ]
 COLOURS = "red blue green yellow white golden silver".split()
 TIMES = ["One morning", "One day", "One sunny afternoon", "One evening", "On a windy day", "One cold day in winter"]
-SEARCHED = ["under the bed", "behind the door", "in the garden", "under the big tree", "by the well", "in the barn", "near the bridge"]
+SEARCHED = [
+    "under the bed",
+    "behind the door",
+    "in the garden",
+    "under the big tree",
+    "by the well",
+    "in the barn",
+    "near the bridge",
+]
 TOYS = "kite ball drum hat scarf boat whistle bell basket lantern book cup ring coat".split()
 HEIGHTS = ["a tall tree", "the roof", "a high wall", "the old tower"]
-MENDERS = [("thread", "sewed it together"), ("glue", "put the pieces together"), ("a nail and a hammer", "made it strong again"), ("a piece of rope", "tied it together")]
+MENDERS = [
+    ("thread", "sewed it together"),
+    ("glue", "put the pieces together"),
+    ("a nail and a hammer", "made it strong again"),
+    ("a piece of rope", "tied it together"),
+]
 BREAKABLE = "kite drum boat basket lantern chair sled cart".split()
 FOODS = "apple pie|loaf of bread|pot of soup|plum cake|basket of pears|bowl of berries|honey cake".split("|")
 HOLLOWS = ["a dark cave", "the dark forest", "the old cellar", "a long tunnel"]
 SHELTERS = ["an empty barn", "a hollow tree", "a small cave", "the old mill", "a stone hut"]
 CARRIERS = ["a raft of logs", "a bridge of planks", "a little boat", "a bridge of stones"]
-SECRETS = ["a map of the valley", "a letter from the king", "a silver flute", "seeds of a rare flower", "an old book of songs", "a gold coin"]
+SECRETS = [
+    "a map of the valley",
+    "a letter from the king",
+    "a silver flute",
+    "seeds of a rare flower",
+    "an old book of songs",
+    "a gold coin",
+]
 FEELINGS = ["very sad", "worried", "close to tears"]
 THANKS = ["Thank you", "Thank you so much", "You are a true friend", "What would I do without you"]
 MORALS = [
-    "From that day on, they were the best of friends.", "After that, they met every day.",
-    "They laughed all the way home.", "That night they both slept well.", "And they never forgot that day.",
+    "From that day on, they were the best of friends.",
+    "After that, they met every day.",
+    "They laughed all the way home.",
+    "That night they both slept well.",
+    "And they never forgot that day.",
 ]
 
 
@@ -84,22 +114,28 @@ def lost(rng, hero, friend, colour):
         f"{rng.choice(TIMES)}, the {toy} was {way}.",
         f"{hero.name} looked {first} and {second}, but {hero.subject} could not find it.",
         f"{capital(hero.subject)} was {rng.choice(FEELINGS)}.",
-        f"Then {friend.name} came by and asked, \"What is wrong, {hero.name}?\"",
-        f"\"I have lost my {colour} {toy},\" said {hero.name}.",
-        rng.choice([f"\"Let us look {there},\" said {friend.name}.", f"{friend.name} said, \"Did you look {there}?\""]),
+        f'Then {friend.name} came by and asked, "What is wrong, {hero.name}?"',
+        f'"I have lost my {colour} {toy}," said {hero.name}.',
+        rng.choice([f'"Let us look {there}," said {friend.name}.', f'{friend.name} said, "Did you look {there}?"']),
         f"They went and looked, and there {there} lay the {colour} {toy}.",
     ]
 
 
 def stuck(rng, hero, friend, colour):
     toy, height = rng.choice("kite ball hat scarf".split()), rng.choice(HEIGHTS)
-    tool, use = rng.choice([("a ladder", "climbed up"), ("a long stick", "reached up"), ("a strong rope", "pulled herself up" if friend.she else "pulled himself up")])
+    tool, use = rng.choice(
+        [
+            ("a ladder", "climbed up"),
+            ("a long stick", "reached up"),
+            ("a strong rope", "pulled herself up" if friend.she else "pulled himself up"),
+        ]
+    )
     return f"{colour} {toy}", [
         f"{rng.choice(TIMES)}, the wind took the {toy} and carried it to the top of {height}.",
         f"{hero.name} jumped and jumped, but {hero.subject} could not reach it.",
         f"{capital(hero.subject)} was {rng.choice(FEELINGS)}.",
         f"{friend.name} heard {hero.object} and came with {tool}.",
-        f"\"Do not worry, {hero.name},\" said {friend.name}.",
+        f'"Do not worry, {hero.name}," said {friend.name}.',
         f"{capital(friend.subject)} {use} and brought the {colour} {toy} down from {known(height)}.",
     ]
 
@@ -109,9 +145,9 @@ def broken(rng, hero, friend, colour):
     mender, work = rng.choice(MENDERS)
     return f"{colour} {toy}", [
         f"{rng.choice(TIMES)}, {hero.name} {rng.choice(['fell', 'slipped on a stone', 'ran too fast'])} and the {toy} broke.",
-        f"\"Oh no, my {colour} {toy}!\" cried {hero.name}.",
+        f'"Oh no, my {colour} {toy}!" cried {hero.name}.',
         f"{capital(hero.subject)} ran to {friend.name} and showed {friend.object} the broken {toy}.",
-        f"\"I can help you,\" said {friend.name}, and {friend.subject} took out {mender}.",
+        f'"I can help you," said {friend.name}, and {friend.subject} took out {mender}.',
         f"{friend.name} {work}, and soon the {toy} was as good as new.",
     ]
 
@@ -122,8 +158,8 @@ def hungry(rng, hero, friend, colour):
     return f"{colour} coat", [
         f"{rng.choice(TIMES)}, {hero.name} put on the {colour} coat and packed {article(food)}.",
         f"On the way to the market {hero.subject} saw {friend.name}, who sat {where} and shivered.",
-        f"\"What is wrong, {friend.name}?\" asked {hero.name}.",
-        f"\"I am cold, and I have eaten nothing all day,\" said {friend.name}.",
+        f'"What is wrong, {friend.name}?" asked {hero.name}.',
+        f'"I am cold, and I have eaten nothing all day," said {friend.name}.',
         f"{hero.name} gave {friend.object} half of the {food} and the {colour} coat.",
         f"Soon {friend.name} was warm and smiled at {hero.object}.",
     ]
@@ -135,8 +171,8 @@ def dark(rng, hero, friend, colour):
         f"{rng.choice(TIMES)}, {hero.name} heard a cry from {hollow}.",
         f"It was {friend.name}, who had lost {friend.owner} way in the dark.",
         f"{hero.name} was afraid, but {hero.subject} took the {colour} {light} and went in.",
-        f"\"Where are you, {friend.name}?\" called {hero.name}.",
-        f"\"I am here,\" said {friend.name}, \"but I cannot see a thing.\"",
+        f'"Where are you, {friend.name}?" called {hero.name}.',
+        f'"I am here," said {friend.name}, "but I cannot see a thing."',
         f"{hero.name} held up the {light}, took {friend.object} by the hand and led {friend.object} out of {known(hollow)}.",
     ]
 
@@ -145,9 +181,11 @@ def storm(rng, hero, friend, colour):
     shelter, thing = rng.choice(SHELTERS), rng.choice(["umbrella", "blanket", "tent"])
     return f"{colour} {thing}", [
         f"{rng.choice(TIMES)}, {hero.name} and {friend.name} went for a walk, and {hero.name} took the {thing} along.",
-        rng.choice(["Dark clouds came, and it began to rain.", "Suddenly a storm broke out.", "Soon it began to snow."]),
+        rng.choice(
+            ["Dark clouds came, and it began to rain.", "Suddenly a storm broke out.", "Soon it began to snow."]
+        ),
         f"They were wet and cold, and {friend.name} was afraid of the {rng.choice(['thunder', 'wind'])}.",
-        f"\"Look, there is {shelter}!\" said {hero.name}.",
+        f'"Look, there is {shelter}!" said {hero.name}.',
         f"They ran into {known(shelter)} and sat close together under the {colour} {thing}.",
         f"{hero.name} told {friend.object} a story until the sky was clear again.",
     ]
@@ -159,7 +197,7 @@ def locked(rng, hero, friend, colour):
     return f"{colour} {box}", [
         f"The {box} was locked, and nobody knew what was in it.",
         f"{rng.choice(TIMES)}, {hero.name} showed the {box} to {friend.name}.",
-        f"\"I have seen a little key {place},\" said {friend.name}.",
+        f'"I have seen a little key {place}," said {friend.name}.',
         "They went to look, and the key was still there.",
         f"{hero.name} put the key into the lock, and the {colour} {box} opened.",
         f"In the {box} lay {secret}.",
@@ -173,13 +211,22 @@ def river(rng, hero, friend, colour):
         "But the water was deep, and the bridge was gone.",
         f"{hero.name} sat down and thought for a while.",
         f"Then {hero.subject} made {carrier} and crossed the river with great care.",
-        f"\"I have brought you my {colour} {toy},\" said {hero.name}.",
+        f'"I have brought you my {colour} {toy}," said {hero.name}.',
         f"{friend.name} was so happy that {friend.subject} danced.",
     ]
 
 
 # Each problem, and whether it is the friend who gives thanks.
-PROBLEMS = [(lost, False), (stuck, False), (broken, False), (hungry, True), (dark, True), (storm, True), (locked, False), (river, True)]
+PROBLEMS = [
+    (lost, False),
+    (stuck, False),
+    (broken, False),
+    (hungry, True),
+    (dark, True),
+    (storm, True),
+    (locked, False),
+    (river, True),
+]
 
 
 def story(rng):
@@ -190,32 +237,47 @@ def story(rng):
     problem, friend_thanks = rng.choice(PROBLEMS)
     thing, events = problem(rng, hero, friend, colour)
     named = f"{article(trait)} {hero.kind} named {hero.name}"
-    opening = rng.choice([
-        f"Once upon a time there was {named}, who lived {home}.",
-        f"Once there was {named}. {capital(hero.subject)} lived {home}.",
-        f"There once lived {named} {home}.",
-        f"{hero.name} was {article(trait)} {hero.kind} who lived {home}.",
-    ])
-    owned = rng.choice([
-        f"{hero.name} had {article(thing)} and loved it very much.",
-        f"{capital(hero.owner)} grandmother had given {hero.object} {article(thing)}.",
-        f"For {hero.owner} birthday {hero.subject} had been given {article(thing)}.",
-    ])
-    friendship = rng.choice([
-        f"{capital(hero.owner)} best friend was {article(friend.kind)} named {friend.name}.",
-        f"Not far away lived {friend.name}, {article(friend.kind)}.",
-        f"{capital(hero.subject)} often played with {article(friend.kind)} named {friend.name}.",
-    ])
+    opening = rng.choice(
+        [
+            f"Once upon a time there was {named}, who lived {home}.",
+            f"Once there was {named}. {capital(hero.subject)} lived {home}.",
+            f"There once lived {named} {home}.",
+            f"{hero.name} was {article(trait)} {hero.kind} who lived {home}.",
+        ]
+    )
+    owned = rng.choice(
+        [
+            f"{hero.name} had {article(thing)} and loved it very much.",
+            f"{capital(hero.owner)} grandmother had given {hero.object} {article(thing)}.",
+            f"For {hero.owner} birthday {hero.subject} had been given {article(thing)}.",
+        ]
+    )
+    friendship = rng.choice(
+        [
+            f"{capital(hero.owner)} best friend was {article(friend.kind)} named {friend.name}.",
+            f"Not far away lived {friend.name}, {article(friend.kind)}.",
+            f"{capital(hero.subject)} often played with {article(friend.kind)} named {friend.name}.",
+        ]
+    )
     glad, other = (friend, hero) if friend_thanks else (hero, friend)
-    ending = [rng.choice([
-        f"\"{rng.choice(THANKS)}, {other.name}!\" said {glad.name}.",
-        f"{glad.name} was happy and thanked {other.object}.",
-        f"{glad.name} hugged {other.name} and said, \"{rng.choice(THANKS)}!\"",
-    ]), rng.choice(MORALS)]
+    ending = [
+        rng.choice(
+            [
+                f'"{rng.choice(THANKS)}, {other.name}!" said {glad.name}.',
+                f"{glad.name} was happy and thanked {other.object}.",
+                f'{glad.name} hugged {other.name} and said, "{rng.choice(THANKS)}!"',
+            ]
+        ),
+        rng.choice(MORALS),
+    ]
     # After the friend's sentence a pronoun could mean either, so the hero is named again.
     start = [opening, owned, friendship] if rng.random() < 0.5 else [opening, friendship, by_name(owned, hero)]
     prompt = " ".join(start[: rng.choice([1, 2, 3])])
-    return {"prompt": prompt, "story": " ".join(start + events + ending), "side": f"{hero.name} {home} {thing} {friend.name}"}
+    return {
+        "prompt": prompt,
+        "story": " ".join(start + events + ending),
+        "side": f"{hero.name} {home} {thing} {friend.name}",
+    }
 
 
 def by_name(sentence, hero):

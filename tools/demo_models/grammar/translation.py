@@ -15,49 +15,84 @@ from .common import article, collect
 BOUNDARY = "·"
 
 # English singular, English plural, Talu stem.
-ANIMATE = [row.split() for row in """
+ANIMATE = [
+    row.split()
+    for row in """
 man men toral|woman women selim|boy boys kipen|girl girls mirel|child children tunok|dog dogs hukar
 cat cats pisel|horse horses dovan|bird birds lirik|wolf wolves gornu|teacher teachers sevin
 farmer farmers bulon|doctor doctors medrik|king kings ralok|queen queens rilen|friend friends amul
 baker bakers pondak|sailor sailors navur|goat goats bekit|fox foxes zilen|hunter hunters hatrok
-""".strip().replace("\n", "|").split("|")]
-THINGS = [row.split() for row in """
+""".strip()
+    .replace("\n", "|")
+    .split("|")
+]
+THINGS = [
+    row.split()
+    for row in """
 apple apples obar|book books liven|letter letters skirel|boat boats vuland|stone stones grodam
 flower flowers fenil|key keys tikel|lamp lamps lumor|basket baskets korban|box boxes dekin
 cup cups pelit|ring rings rundo|drum drums domal|map maps miteg|knife knives zakur|coat coats hanol
 mirror mirrors sivrel|blanket blankets wolam|bottle bottles glenik|rope ropes turag
-""".strip().replace("\n", "|").split("|")]
-PLACES = [row.split() for row in """
+""".strip()
+    .replace("\n", "|")
+    .split("|")
+]
+PLACES = [
+    row.split()
+    for row in """
 river rivers sulan|garden gardens yelin|market markets bazun|forest forests arbok
 bridge bridges pentel|school schools eskil|hill hills montu|village villages vikerd|tower towers turmal
 harbour harbours portag|kitchen kitchens kesin|field fields agrun|mill mills milek|island islands olanu
-""".strip().replace("\n", "|").split("|")]
+""".strip()
+    .replace("\n", "|")
+    .split("|")
+]
 
 # English base, third person, past, Talu stem; what the object may be.
-INTRANSITIVE = [row.split() for row in """
+INTRANSITIVE = [
+    row.split()
+    for row in """
 sleep sleeps slept dorm|run runs ran kur|sing sings sang kant|wait waits waited ved|laugh laughs laughed hih
 dance dances danced tanz|swim swims swam nat|work works worked lab|cry cries cried plor
 rest rests rested paz|shout shouts shouted galt|play plays played jok
-""".strip().replace("\n", "|").split("|")]
-TRANSITIVE = [row.split() for row in """
+""".strip()
+    .replace("\n", "|")
+    .split("|")
+]
+TRANSITIVE = [
+    row.split()
+    for row in """
 see sees saw vid both|find finds found trov both|carry carries carried port both
 help helps helped aid animate|follow follows followed sek animate|love loves loved lub animate
 know knows knew ken animate|call calls called vok animate|buy buys bought kup thing
 lose loses lost perd thing|paint paints painted maz both|clean cleans cleaned lav thing
 break breaks broke frak thing|want wants wanted vol both|hide hides hid skur both
 hear hears heard aud animate|need needs needed bez both|take takes took zem thing|keep keeps kept gard both
-""".strip().replace("\n", "|").split("|")]
-DITRANSITIVE = [row.split() for row in """
+""".strip()
+    .replace("\n", "|")
+    .split("|")
+]
+DITRANSITIVE = [
+    row.split()
+    for row in """
 give gives gave dan|show shows showed mir|sell sells sold vend|bring brings brought nos
 send sends sent pol|offer offers offered nud
-""".strip().replace("\n", "|").split("|")]
+""".strip()
+    .replace("\n", "|")
+    .split("|")
+]
 
 # English, Talu stem; the nouns it fits.
-ADJECTIVES = [row.split() for row in """
+ADJECTIVES = [
+    row.split()
+    for row in """
 old gam both|small min both|big gran both|red rud thing|white bel thing|black nok thing|green zel thing
 young jun animate|happy fel animate|tired mot animate|strong sil animate|poor pov animate|new nev thing
 heavy pes thing|quiet tis animate|clean pur thing|hungry gol animate|broken kes thing|kind dob animate
-""".strip().replace("\n", "|").split("|")]
+""".strip()
+    .replace("\n", "|")
+    .split("|")
+]
 NUMERALS = [("two", "du"), ("three", "tir"), ("four", "kav"), ("five", "pen"), ("six", "sest")]
 DEMONSTRATIVES = {"this": ("these", "na"), "that": ("those", "vo")}
 OWNERS = {"my": "m", "your": "t", "his": "k", "her": "l", "our": "n", "their": "d"}
@@ -72,8 +107,12 @@ JOINTS = [("and", "sa", False), ("but", "mel", False), ("because", "tem", True),
 
 # Subject, object, Talu subject (dropped where empty), Talu object, agreement.
 PRONOUNS = [
-    ("i", "me", "", "mis", "m"), ("you", "you", "", "tis", "s"), ("he", "him", "ro", "ros", "l"),
-    ("she", "her", "re", "res", "l"), ("we", "us", "", "nis", "n"), ("they", "them", "rai", "rais", "r"),
+    ("i", "me", "", "mis", "m"),
+    ("you", "you", "", "tis", "s"),
+    ("he", "him", "ro", "ros", "l"),
+    ("she", "her", "re", "res", "l"),
+    ("we", "us", "", "nis", "n"),
+    ("they", "them", "rai", "rais", "r"),
 ]
 NAMES = "anna bruno clara david elena felix greta hugo irene jonas karin lukas marta nils olga peter".split()
 TENSE = {"past": "a", "present": "i", "future": "u"}
