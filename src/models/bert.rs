@@ -33,13 +33,12 @@ pub(super) fn encoder(config: &Config, parameters: Parameters) -> Result<Encoder
             dense: "cls.predictions.transform.dense",
             norm: "cls.predictions.transform.LayerNorm",
             decoder: "cls.predictions.decoder",
-            bias: ["cls.predictions.bias", "cls.predictions.decoder.bias"],
+            bias: "cls.predictions.bias",
             activation: block.activation,
         },
         detector: None,
     };
     Ok(Encoder {
-        model_type: FAMILY.model_type,
         embeddings: Embeddings::of(config, block.norm.width)?,
         layers: encoder::layers(config, &BERT_FIELDS, "encoder.layer")?,
         block,

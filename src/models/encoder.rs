@@ -23,7 +23,8 @@ pub(super) struct Fields {
     pub inner: &'static str,
     pub heads: &'static str,
     pub layers: &'static str,
-    pub activation: &'static str,
+    /// The activation's field, and what holds without it.
+    pub activation: (&'static str, weights::Activation),
 }
 
 /// BERT's names, which most families keep.
@@ -32,7 +33,7 @@ pub(super) const BERT_FIELDS: Fields = Fields {
     inner: "intermediate_size",
     heads: "num_attention_heads",
     layers: "num_hidden_layers",
-    activation: "hidden_act",
+    activation: ("hidden_act", weights::Activation::GeluErf),
 };
 
 /// The embedding in front of the layers: `LayerNorm(word[id] + position[i] + segment[type])`,
@@ -62,7 +63,6 @@ pub(super) struct Bias {
 
 /// An encoder of any of the families.
 pub(super) struct Encoder {
-    pub model_type: &'static str,
     pub embeddings: Embeddings,
     pub block: PostNorm,
     /// Name of every layer in the order they run.
@@ -88,7 +88,8 @@ pub(super) fn block(
     if let Some(kind) = config.opt_str("position_embedding_type")?.filter(|k| *k != "absolute") {
         return Err(config.error("position_embedding_type", format!("`{kind}`"), "`absolute`"));
     }
-    let kind = config.activation_or(fields.activation, weights::Activation::GeluErf)?;
+    let (field, default) = fields.activation;
+    let kind = config.activation_or(field, default)?;
     Ok(PostNorm {
         parameters,
         names,
@@ -236,7 +237,7 @@ impl Encoder {
             _ => Vec::new(),
         };
         let info = ModelInfo {
-            model_type: self.model_type.to_owned(),
+            model_type: config.model_type()?.to_owned(),
             kind: Kind::Encoder,
             class,
             vocab_size: self.embeddings.vocab_size,

@@ -23,8 +23,8 @@ pub(super) struct MaskedLm {
     pub dense: &'static str,
     pub norm: &'static str,
     pub decoder: &'static str,
-    /// Names the bias goes by.
-    pub bias: [&'static str; 2],
+    /// The projection's bias, in checkpoints where it is not `{decoder}.bias`.
+    pub bias: &'static str,
     pub activation: Activation,
 }
 
@@ -169,7 +169,10 @@ impl Trunk<'_> {
         let table = if tied && !p.contains(&own) { self.words } else { &own };
         let table = graph.weight(p.matrix(table, &[self.vocab_size, inner])?);
         let y = graph.apply(Matmul::linear(), [Some(h), Some(table), None, None])?;
-        let bias = graph.weight(p.vector(p.either(&names.bias), &[self.vocab_size])?);
+        // A checkpoint may have both; the projection's own is the one that counts.
+        let own = format!("{}.bias", names.decoder);
+        let bias = if p.contains(&own) { &own } else { names.bias };
+        let bias = graph.weight(p.vector(bias, &[self.vocab_size])?);
         let logits = add(graph, y, bias)?;
         graph.leave();
         Ok(logits)

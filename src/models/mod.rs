@@ -3,10 +3,13 @@
 //! A family reads `config.json`, checks it, and builds a [`Graph`] under the checkpoint's own
 //! tensor names. It never names a shader or a device.
 
+mod albert;
 mod bart;
 mod bert;
 mod decoder;
 mod decoding;
+mod distilbert;
+mod electra;
 mod encoder;
 mod gemma;
 mod generator;
@@ -17,9 +20,11 @@ mod heads;
 mod info;
 mod inputs;
 mod llama;
+mod mpnet;
 mod opt;
 mod outputs;
 mod post_norm;
+mod roberta;
 mod rope;
 mod runner;
 mod seq2seq;
@@ -108,12 +113,16 @@ struct Family {
     build: fn(&Files, &BuildOptions) -> Result<Model>,
 }
 
+#[rustfmt::skip] // one family per line
 const FAMILIES: &[Family] = &[
+    albert::FAMILY,
     bart::BART,
     bart::MARIAN,
     bart::MBART,
     bart::PEGASUS,
     bert::FAMILY,
+    distilbert::FAMILY,
+    electra::FAMILY,
     gemma::GEMMA2,
     gemma::GEMMA3,
     gpt2::FAMILY,
@@ -122,7 +131,11 @@ const FAMILIES: &[Family] = &[
     llama::MISTRAL,
     llama::QWEN2,
     llama::QWEN3,
+    mpnet::FAMILY,
     opt::FAMILY,
+    roberta::CAMEMBERT,
+    roberta::FAMILY,
+    roberta::XLM,
     t5::MT5,
     t5::T5,
     vaswani::FAMILY,

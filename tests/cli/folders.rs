@@ -26,7 +26,7 @@ fn refused(model: &Path, wants: &[&str]) {
 fn config_fields_are_checked() {
     let huge = 1i64 << 31;
     let cases: Vec<(&str, Value, &[&str])> = vec![
-        ("model_type", json!("frobformer"), &["`frobformer`", "known: bert"]),
+        ("model_type", json!("frobformer"), &["`frobformer`", " bert, "]),
         ("model_type", json!(7), &["`model_type` is 7", "a string"]),
         ("model_type", Value::Null, &["`model_type` is missing"]),
         ("hidden_act", json!("magic"), &["`hidden_act` is `magic`", "gelu, "]),

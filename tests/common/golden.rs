@@ -110,6 +110,13 @@ impl Golden {
                     );
                 }
             }
+            "probs" => {
+                let logits = &got["logits"];
+                let width = logits.shape().last();
+                let rows = logits.as_f32().unwrap().chunks_exact(width).flat_map(softmax);
+                let got = Tensor::f32(logits.shape(), rows.collect()).unwrap();
+                assert_close(&got, &want, mask, LIMIT, what);
+            }
             _ if entry["index"].is_null() => assert_close(&got[output], &want, mask, LIMIT, what),
             _ => {
                 let picked = pick(&got[output], &self.read(&entry["index"]));
@@ -135,6 +142,14 @@ pub fn assert_close(got: &Tensor, want: &Tensor, mask: Option<&Tensor>, limit: f
         let error = (f64::from(got[i]) - f64::from(want[i])).abs();
         assert!(error <= limit * scale, "{what}: element {i} is {}, not {}", got[i], want[i]);
     }
+}
+
+/// Probabilities of one row of logits.
+fn softmax(row: &[f32]) -> Vec<f32> {
+    let max = row.iter().copied().fold(f32::MIN, f32::max);
+    let terms: Vec<_> = row.iter().map(|&v| f64::from(v - max).exp()).collect();
+    let sum: f64 = terms.iter().sum();
+    terms.iter().map(|t| (t / sum) as f32).collect()
 }
 
 /// `log p(token i + 1 | tokens 0..=i)` of one text.

@@ -1,0 +1,49 @@
+//! ELECTRA (Clark et al. 2020), generator and discriminator: BERT's layers behind word tables
+//! that may be narrower, and heads of their own.
+
+use super::encoder::{self, BERT_FIELDS, Embeddings, Encoder, MOST};
+use super::heads::{Classifier, Heads, MaskedLm};
+use super::post_norm::BERT_LAYER;
+use super::{BuildOptions, Family, Files, Model};
+use crate::error::Result;
+use crate::nn::Parameters;
+use crate::ops::Activation;
+
+pub(super) const FAMILY: Family = Family { model_type: "electra", build };
+
+const HEADS: Heads = Heads {
+    pooler: None,
+    classifier: Classifier {
+        dense: "classifier.dense",
+        activation: Activation::GeluErf,
+        out: "classifier.out_proj",
+    },
+    masked_lm: MaskedLm {
+        dense: "generator_predictions.dense",
+        norm: "generator_predictions.LayerNorm",
+        decoder: "generator_lm_head",
+        bias: "generator_lm_head.bias",
+        activation: Activation::GeluErf,
+    },
+    detector: Some([
+        "discriminator_predictions.dense",
+        "discriminator_predictions.dense_prediction",
+    ]),
+};
+
+fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
+    let config = &files.config;
+    let parameters = Parameters::new(&files.checkpoints, &["electra."], options.dtype);
+    let eps = config.eps("layer_norm_eps", 1e-12)?;
+    let block = encoder::block(config, parameters, &BERT_FIELDS, BERT_LAYER, eps)?;
+    let width = config.usize_or("embedding_size", 128, 1..=MOST)?;
+    let projection = (width != block.norm.width).then_some("embeddings_project");
+    let encoder = Encoder {
+        embeddings: Embeddings { projection, ..Embeddings::of(config, width)? },
+        layers: encoder::layers(config, &BERT_FIELDS, "encoder.layer")?,
+        block,
+        bias: None,
+        heads: HEADS,
+    };
+    encoder.build(files, options)
+}

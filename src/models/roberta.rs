@@ -1,0 +1,49 @@
+//! RoBERTa (Liu et al. 2019) and what keeps its architecture, XLM-RoBERTa and CamemBERT: BERT's
+//! layers, with positions that begin behind the padding id, and heads of its own.
+
+use super::encoder::{self, BERT_FIELDS, Embeddings, Encoder};
+use super::heads::{Classifier, Heads, MaskedLm};
+use super::post_norm::BERT_LAYER;
+use super::{BuildOptions, Family, Files, Model};
+use crate::error::Result;
+use crate::nn::Parameters;
+use crate::ops::Activation;
+
+pub(super) const FAMILY: Family = Family { model_type: "roberta", build };
+pub(super) const XLM: Family = Family { model_type: "xlm-roberta", build };
+pub(super) const CAMEMBERT: Family = Family { model_type: "camembert", build };
+
+/// RoBERTa's heads; MPNet has the same.
+pub(super) const HEADS: Heads = Heads {
+    pooler: Some("pooler.dense"),
+    classifier: Classifier {
+        dense: "classifier.dense",
+        activation: Activation::Tanh,
+        out: "classifier.out_proj",
+    },
+    masked_lm: MaskedLm {
+        dense: "lm_head.dense",
+        norm: "lm_head.layer_norm",
+        decoder: "lm_head.decoder",
+        bias: "lm_head.bias",
+        activation: Activation::GeluErf,
+    },
+    detector: None,
+};
+
+fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
+    let config = &files.config;
+    let parameters = Parameters::new(&files.checkpoints, &["roberta."], options.dtype);
+    let eps = config.eps("layer_norm_eps", 1e-12)?;
+    let block = encoder::block(config, parameters, &BERT_FIELDS, BERT_LAYER, eps)?;
+    let embeddings = Embeddings::of(config, block.norm.width)?;
+    let padding = config.token_id("pad_token_id", embeddings.vocab_size)?.unwrap_or(1);
+    let encoder = Encoder {
+        embeddings: Embeddings { padding: Some(padding), ..embeddings },
+        layers: encoder::layers(config, &BERT_FIELDS, "encoder.layer")?,
+        block,
+        bias: None,
+        heads: HEADS,
+    };
+    encoder.build(files, options)
+}
