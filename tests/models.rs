@@ -7,7 +7,7 @@ mod golden;
 
 use std::path::{Path, PathBuf};
 
-use golden::{LIMIT, assert_close};
+use golden::{Golden, LIMIT, assert_close};
 use serde_json::Value;
 use tilewright::Tensor;
 use tilewright::gpu::GpuOptions;
@@ -26,6 +26,13 @@ fn devices() -> [Device; 2] {
 fn json(path: &Path) -> Value {
     let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+#[test]
+fn bert_base_matches_pytorch() {
+    for device in devices() {
+        Golden::open("bert_base").check_forward(&device);
+    }
 }
 
 #[test]
