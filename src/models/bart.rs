@@ -134,8 +134,13 @@ impl Stack {
     }
 }
 
-/// Checkpoint name and rows of the encoder's and the decoder's word table.
-fn words(config: &Config, parameters: &Parameters) -> Result<[(&'static str, usize); 2]> {
+/// Checkpoint name and rows of the encoder's and the decoder's word table: one for both, unless
+/// the configuration ties no tables and the checkpoint has a stack's own.
+fn words(
+    config: &Config,
+    parameters: &Parameters,
+    tied: bool,
+) -> Result<[(&'static str, usize); 2]> {
     let source = config.usize_field("vocab_size", 1..=MOST)?;
     let target = config.usize_or("decoder_vocab_size", source, 1..=MOST)?;
     let own = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
@@ -147,7 +152,8 @@ fn words(config: &Config, parameters: &Parameters) -> Result<[(&'static str, usi
         return Err(config.error("decoder_vocab_size", target, expected));
     }
     let shared = parameters.either(&["shared.weight", own[0], own[1]]);
-    Ok([(shared, source); 2])
+    let name = |own: &'static str| if tied { shared } else { parameters.either(&[own, shared]) };
+    Ok(own.map(|own| (name(own), source)))
 }
 
 impl Bart {
@@ -157,7 +163,8 @@ impl Bart {
         let parameters =
             Parameters::new(&files.checkpoints, &["model."], options.dtype).biased(true);
         let d_model = config.usize_field("d_model", 1..=MOST)?;
-        let [source, target] = words(config, &parameters)?;
+        let tied = config.bool_or("tie_word_embeddings", true)?;
+        let [source, target] = words(config, &parameters, tied)?;
         let max_tokens = config.usize_field("max_position_embeddings", 1..=MOST)?;
         let rows = options.max_tokens.map_or(max_tokens, |most| most.clamp(1, max_tokens));
         let scaled = config.bool_or("scale_embedding", false)?;
@@ -176,7 +183,7 @@ impl Bart {
             normalize_before: config.bool_or("normalize_before", variant.normalize_before)?,
             final_norm: config.bool_or("add_final_layer_norm", variant.final_norm)?,
             embedding_norm: config.bool_or("normalize_embedding", variant.embedding_norm)?,
-            tied: config.bool_or("tie_word_embeddings", true)?,
+            tied,
             logits_bias,
             parameters,
         })
@@ -267,8 +274,8 @@ impl Bart {
 }
 
 impl Stacks for Bart {
-    fn base(&self) -> usize {
-        if self.sinusoid.is_some() { 0 } else { LEARNED_BASE }
+    fn bases(&self) -> [usize; 2] {
+        [if self.sinusoid.is_some() { 0 } else { LEARNED_BASE }; 2]
     }
 
     fn encode(&self, graph: &mut Graph, ids: Value, sequence: &Sequence) -> Result<Vec<Value>> {

@@ -12,9 +12,9 @@ use crate::weights::Config;
 /// What a family builds. Hidden states are listed from the input of layer 0 to the output of the
 /// last layer, after the final norm where there is one; f32 [batch, tokens, width] each.
 pub(super) trait Stacks {
-    /// What learned position tables hold in front of position 0's row.
-    fn base(&self) -> usize {
-        0
+    /// What learned position tables of encoder and decoder hold in front of position 0's row.
+    fn bases(&self) -> [usize; 2] {
+        [0, 0]
     }
 
     /// Hidden states of the encoder for `ids` u32 [batch, source].
@@ -109,7 +109,7 @@ fn encoder(graph: &mut Graph, stacks: &impl Stacks) -> Result<(Value, Vec<Value>
     let dims = [Dim::Sym(graph.symbol("batch")?), Dim::Sym(graph.symbol("source")?)];
     let ids = graph.input("input_ids", SymMeta::u32(dims));
     let mask = graph.input("attention_mask", SymMeta::u32(dims));
-    let sequence = Sequence::whole(Some(mask)).with_base(stacks.base());
+    let sequence = Sequence::whole(Some(mask)).with_base(stacks.bases()[0]);
     Ok((mask, stacks.encode(graph, ids, &sequence)?))
 }
 
@@ -120,7 +120,7 @@ fn class_outputs(graph: &mut Graph, stacks: &impl Stacks, options: &BuildOptions
     let own = graph.input("decoder_attention_mask", SymMeta::u32(dims));
     let encoder_last = encoded[encoded.len() - 1];
     let memory = Memory::Hidden { value: stacks.memory(graph, encoder_last)?, mask };
-    let sequence = Sequence::whole(Some(own)).with_base(stacks.base());
+    let sequence = Sequence::whole(Some(own)).with_base(stacks.bases()[1]);
     let decoded = stacks.decode(graph, ids, &sequence, &memory)?;
     let decoder_last = decoded[decoded.len() - 1];
     graph.output("encoder_last_hidden_state", encoder_last);
@@ -148,7 +148,7 @@ fn decode(graph: &mut Graph, stacks: &impl Stacks, options: &BuildOptions) -> Re
     let (batch, tokens) = (graph.symbol("batch")?, graph.symbol("tokens")?);
     let ids = graph.input("input_ids", SymMeta::u32([Dim::Sym(batch), Dim::Sym(tokens)]));
     // An encoder-decoder's prompt is the start token: no row is padded on the left.
-    let sequence = Sequence::step(graph, ids, false, stacks.base())?;
+    let sequence = Sequence::step(graph, ids, false, stacks.bases()[1])?;
     let memory = Memory::kept(graph, Dim::Sym(batch))?;
     let decoded = stacks.decode(graph, ids, &sequence, &memory)?;
     let last = decoded[decoded.len() - 1];

@@ -48,7 +48,8 @@ impl Golden {
         model_inputs(info, given).unwrap()
     }
 
-    fn read(&self, name: &Value) -> Tensor {
+    /// A tensor of `golden.safetensors`.
+    pub fn read(&self, name: &Value) -> Tensor {
         self.file.read(name.as_str().unwrap()).unwrap()
     }
 
