@@ -119,10 +119,18 @@ impl Embeddings {
         })
     }
 
-    /// The longest input: positions behind the padding id are fewer than the table's rows.
-    fn max_tokens(&self) -> usize {
-        let unused = self.padding.map_or(0, |pad| pad as usize + 1);
-        self.positions.saturating_sub(unused)
+    /// Rows of the position table in front of the first token's: those of the padding id and
+    /// of all below it.
+    pub fn base(&self) -> usize {
+        self.padding.map_or(0, |pad| pad as usize + 1)
+    }
+
+    /// The longest input. Errors when the position table ends before the first token's row.
+    pub fn max_tokens(&self, config: &Config) -> Result<usize> {
+        self.positions.checked_sub(self.base()).filter(|tokens| *tokens > 0).ok_or_else(|| {
+            let expected = "more positions than lie before the first token's";
+            config.error("max_position_embeddings", self.positions, expected)
+        })
     }
 }
 
@@ -196,14 +204,7 @@ impl Encoder {
         if config.bool_or("is_decoder", false)? {
             return Err(config.error("is_decoder", true, "false: this is an encoder"));
         }
-        if self.embeddings.max_tokens() == 0 {
-            let expected = "more positions than lie before the first token's";
-            return Err(config.error(
-                "max_position_embeddings",
-                self.embeddings.positions,
-                expected,
-            ));
-        }
+        let max_tokens = self.embeddings.max_tokens(config)?;
         // A sentence embedding is made of the trunk alone, whatever head the folder has.
         let class = match options.outputs {
             Outputs::Class { .. } => Class::of(config, &self.heads.classes())?,
@@ -241,7 +242,7 @@ impl Encoder {
             kind: Kind::Encoder,
             class,
             vocab_size: self.embeddings.vocab_size,
-            max_tokens: self.embeddings.max_tokens(),
+            max_tokens,
             type_vocab_size: self.embeddings.segments,
             hidden_size: self.block.norm.width,
             n_layers: self.layers.len(),
@@ -250,6 +251,11 @@ impl Encoder {
             labels,
         };
         Ok(Model { graph, info, notices: Vec::new() })
+    }
+
+    /// `logits` [.., vocabulary] by the family's language-model head.
+    pub fn language_head(&self, graph: &mut Graph, config: &Config, last: Value) -> Result<Value> {
+        self.trunk(config, last).masked_lm(graph, &self.heads.masked_lm)
     }
 
     fn trunk<'a>(&'a self, config: &'a Config, last: Value) -> Trunk<'a> {

@@ -157,7 +157,8 @@ impl Trunk<'_> {
         Ok(logits)
     }
 
-    fn masked_lm(&self, graph: &mut Graph, names: &MaskedLm) -> Result<Value> {
+    /// `logits` [.., vocabulary].
+    pub fn masked_lm(&self, graph: &mut Graph, names: &MaskedLm) -> Result<Value> {
         graph.enter(layer_of(names.dense));
         let (p, inner) = (self.parameters, self.word_width);
         let h = linear(graph, p, names.dense, self.last, self.norm.width, inner)?;

@@ -11,6 +11,7 @@ mod decoding;
 mod distilbert;
 mod electra;
 mod encoder;
+mod encoder_decoder;
 mod gemma;
 mod generator;
 mod gpt2;
@@ -123,6 +124,7 @@ const FAMILIES: &[Family] = &[
     bert::FAMILY,
     distilbert::FAMILY,
     electra::FAMILY,
+    encoder_decoder::FAMILY,
     gemma::GEMMA2,
     gemma::GEMMA3,
     gpt2::FAMILY,

@@ -8,6 +8,7 @@ use super::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
 use crate::nn::Parameters;
 use crate::ops::Activation;
+use crate::weights::Config;
 
 pub(super) const FAMILY: Family = Family { model_type: "roberta", build };
 pub(super) const XLM: Family = Family { model_type: "xlm-roberta", build };
@@ -32,18 +33,21 @@ pub(super) const HEADS: Heads = Heads {
 };
 
 fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
-    let config = &files.config;
     let parameters = Parameters::new(&files.checkpoints, &["roberta."], options.dtype);
+    encoder(&files.config, parameters)?.build(files, options)
+}
+
+/// The encoder that `config` describes, with tensors found through `parameters`.
+pub(super) fn encoder(config: &Config, parameters: Parameters) -> Result<Encoder> {
     let eps = config.eps("layer_norm_eps", 1e-12)?;
     let block = encoder::block(config, parameters, &BERT_FIELDS, BERT_LAYER, eps)?;
     let embeddings = Embeddings::of(config, block.norm.width)?;
     let padding = config.token_id("pad_token_id", embeddings.vocab_size)?.unwrap_or(1);
-    let encoder = Encoder {
+    Ok(Encoder {
         embeddings: Embeddings { padding: Some(padding), ..embeddings },
         layers: encoder::layers(config, &BERT_FIELDS, "encoder.layer")?,
         block,
         bias: None,
         heads: HEADS,
-    };
-    encoder.build(files, options)
+    })
 }

@@ -23,7 +23,7 @@ fn devices() -> [Device; 2] {
 /// Every folder of an encoder-decoder, and its short name.
 fn folders() -> Vec<(String, Golden)> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let names = ["bart", "marian", "t5", "t5_v11", "vaswani2017"];
+    let names = ["bart", "bert2bert", "marian", "t5", "t5_v11", "vaswani2017"];
     let mut paths: Vec<PathBuf> = names.map(|n| tests.join("goldens").join(n)).into();
     let more = std::fs::read_dir(tests.join("goldens_seq2seq")).unwrap();
     paths.extend(more.map(|e| e.unwrap().path()).filter(|p| p.is_dir()));
