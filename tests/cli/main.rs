@@ -7,6 +7,7 @@ mod devices;
 #[path = "../common/folder.rs"]
 mod folder;
 mod folders;
+mod generation;
 mod program;
 mod streams;
 mod tensors;
