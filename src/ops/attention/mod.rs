@@ -14,6 +14,7 @@ mod cases;
 mod problem;
 mod reference;
 mod request;
+mod weights;
 
 use std::ops::Range;
 use std::sync::Arc;

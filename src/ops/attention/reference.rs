@@ -8,6 +8,35 @@ use crate::error::Result;
 use crate::ops::Args;
 use crate::tensor::Tensor;
 
+/// The keys that one query of one head sees, with its weight on each: the softmax, in f64.
+pub(super) fn softmax(
+    op: &Attention,
+    problem: &Problem<'_>,
+    b: usize,
+    h: usize,
+    i: usize,
+) -> Vec<(usize, f64)> {
+    let g = h / (op.n_heads / op.n_kv_heads);
+    let q = problem.q.1.at(b, i, h);
+    let mut row = Vec::new();
+    for j in problem.visible(i).filter(|&j| problem.real(b, j)) {
+        let k = problem.k.1.at(b, j, g);
+        let mut dot = 0.0;
+        for d in 0..op.head_dim {
+            dot += f64::from(problem.q.0[q + d]) * f64::from(problem.k.0[k + d]);
+        }
+        let mut score = f64::from(op.scale) * dot;
+        if let Some(cap) = op.softcap.map(f64::from) {
+            score = cap * (score / cap).tanh();
+        }
+        row.push((j, score + f64::from(problem.bias(b, h, i, j))));
+    }
+    let top = row.iter().fold(f64::NEG_INFINITY, |top, s| top.max(s.1));
+    let total: f64 = row.iter().map(|s| (s.1 - top).exp()).sum();
+    row.iter_mut().for_each(|s| s.1 = (s.1 - top).exp() / total);
+    row
+}
+
 /// The formula, accumulating in f64, one query at a time.
 pub(super) fn reference(op: &Attention, args: &Args<'_>) -> Result<Tensor> {
     let problem = Problem::new(op, args)?;
@@ -17,28 +46,11 @@ pub(super) fn reference(op: &Attention, args: &Args<'_>) -> Result<Tensor> {
         for h in 0..op.n_heads {
             let g = h / (op.n_heads / op.n_kv_heads);
             for i in 0..extent.q_len {
-                let q = problem.q.1.at(b, i, h);
-                let mut scores = Vec::new();
-                for j in problem.visible(i).filter(|&j| problem.real(b, j)) {
-                    let k = problem.k.1.at(b, j, g);
-                    let mut dot = 0.0;
-                    for d in 0..op.head_dim {
-                        dot += f64::from(problem.q.0[q + d]) * f64::from(problem.k.0[k + d]);
-                    }
-                    let mut score = f64::from(op.scale) * dot;
-                    if let Some(cap) = op.softcap.map(f64::from) {
-                        score = cap * (score / cap).tanh();
-                    }
-                    scores.push((j, score + f64::from(problem.bias(b, h, i, j))));
-                }
-                let top = scores.iter().fold(f64::NEG_INFINITY, |top, s| top.max(s.1));
-                let total: f64 = scores.iter().map(|s| (s.1 - top).exp()).sum();
+                let weights = softmax(op, &problem, b, h, i);
                 let y = problem.out.1.at(b, i, h);
                 for d in 0..op.head_dim {
                     let value = |j| f64::from(problem.v.0[problem.v.1.at(b, j, g) + d]);
-                    let sum: f64 =
-                        scores.iter().map(|s| (s.1 - top).exp() / total * value(s.0)).sum();
-                    out[y + d] = sum as f32;
+                    out[y + d] = weights.iter().map(|w| w.1 * value(w.0)).sum::<f64>() as f32;
                 }
             }
         }
