@@ -54,3 +54,17 @@ need_python() {
 # quiet_drivers: where no desktop runs, Mesa's device-select layer looks for one and has libwayland
 # write "error: XDG_RUNTIME_DIR is invalid or not set" into every program's stderr.
 quiet_drivers() { export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}"; }
+
+# want_chromium: a browser that opens the pages which the program writes. On Debian it is a package
+# like any other; elsewhere the tests say that pages are checked by their structure alone.
+want_chromium() {
+  local name
+  for name in chromium chromium-browser google-chrome; do
+    ! command -v "$name" >/dev/null || return 0
+  done
+  if [ -r /etc/os-release ] && grep -qx 'ID=debian' /etc/os-release; then
+    apt_install chromium
+  else
+    say "no Chromium: the pages that the program writes are not opened in a browser"
+  fi
+}

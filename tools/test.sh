@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 . tools/lib.sh
 
 need_rust
+want_chromium
 tools/get_minilm.sh
 
 say "== building the tests"

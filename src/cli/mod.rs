@@ -3,6 +3,7 @@
 //! Answers go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed (one line
 //! `error: …`), 2 wrong usage.
 
+mod attend;
 mod bench;
 mod context;
 mod devices;
@@ -54,6 +55,8 @@ enum Command {
     Translate(generate::TextArgs),
     /// Summarise texts with an encoder-decoder
     Summarize(generate::TextArgs),
+    /// Which word attends to which, per layer and head, as a page
+    Attend(attend::Args),
     /// Check kernels or a whole model against the CPU reference
     Verify(verify::Args),
     /// Speed of kernels on this device, each checked before it is timed
@@ -85,6 +88,7 @@ pub fn run() -> ExitCode {
         Command::Generate(args) => generate::run(&context, args),
         Command::Translate(args) => generate::translate(&context, args),
         Command::Summarize(args) => generate::summarize(&context, args),
+        Command::Attend(args) => attend::run(&context, args),
         Command::Verify(args) => verify::run(&context, args),
         Command::Bench(args) => bench::run(&context, args),
         Command::Plan(args) => plan::run(&context, args),

@@ -59,7 +59,7 @@ pub fn step_cpu(
     for (_, state, _) in graph.states() {
         last[graph.last_version(state).0 as usize] = usize::MAX;
     }
-    let mut values = walk(graph, weights, states, inputs, base, |index, node, values| {
+    let mut values = walk(graph, weights, states, inputs, base, |index, node, _, values| {
         for value in node.inputs.iter().flatten().filter(|v| last[v.0 as usize] == index) {
             values.remove(value);
         }
@@ -80,17 +80,18 @@ pub fn step_cpu(
     Ok(outputs)
 }
 
-/// Runs a graph on the CPU and shows every node's results to `visit`, in order.
+/// Runs a graph on the CPU and shows every node to `visit`, in order, with its operands (absent
+/// where it writes over them) and results.
 pub fn trace_cpu(
     graph: &Graph,
     weights: &HostWeights,
     inputs: &[(&str, &Tensor)],
     base: Sizes,
-    mut visit: impl FnMut(&Node, &[Arc<Tensor>]) -> Result<()>,
+    mut visit: impl FnMut(&Node, &Args<'_>, &[Arc<Tensor>]) -> Result<()>,
 ) -> Result<()> {
-    walk(graph, weights, &HostStates::default(), inputs, base, |_, node, values| {
+    walk(graph, weights, &HostStates::default(), inputs, base, |_, node, args, values| {
         let results: Vec<_> = node.outputs.iter().filter_map(|v| values.get(v).cloned()).collect();
-        visit(node, &results)
+        visit(node, args, &results)
     })?;
     Ok(())
 }
@@ -103,7 +104,7 @@ fn walk(
     states: &HostStates,
     inputs: &[(&str, &Tensor)],
     base: Sizes,
-    mut after: impl FnMut(usize, &Node, &mut Values) -> Result<()>,
+    mut after: impl FnMut(usize, &Node, &Args<'_>, &mut Values) -> Result<()>,
 ) -> Result<Values> {
     let sizes = graph.bind_sizes(inputs, base)?;
     let mut values = Values::new();
@@ -148,7 +149,7 @@ fn walk(
         };
         let results = results.map_err(|e| e.in_layer(&node.layer))?;
         values.extend(node.outputs.iter().copied().zip(results.into_iter().map(Arc::new)));
-        after(index, node, &mut values)?;
+        after(index, node, &args, &mut values)?;
     }
     Ok(values)
 }

@@ -4,6 +4,7 @@
 //! tensor names. It never names a shader or a device.
 
 mod albert;
+mod attention;
 mod bart;
 mod bert;
 mod decoder;
@@ -37,6 +38,7 @@ mod verify;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use attention::{AttentionMap, Stack, attention_maps};
 pub use decoding::{AheadStats, Decoding};
 pub use generator::{Capacity, Generator};
 pub use info::{Class, DecoderInfo, Kind, ModelInfo, UNLIMITED, labels};

@@ -47,7 +47,7 @@ pub fn verify(
     let session = Session::new(Arc::clone(graph), &weights, sizes, &options, progress)?;
     session.run(inputs)?;
     let mut checks = Vec::new();
-    trace_cpu(graph, &HostWeights::default(), inputs, Sizes::default(), |node, results| {
+    trace_cpu(graph, &HostWeights::default(), inputs, Sizes::default(), |node, _, results| {
         let (Some(value), Some(want)) = (node.outputs.first(), results.first()) else {
             return Err(Error::op(node.op.name(), "has no result"));
         };

@@ -9,12 +9,13 @@ use crate::program::{bert, command, cpu, device, finish, keys, text};
 #[test]
 fn every_command_has_help_that_names_its_options() {
     let global = ["--device", "--dtype", "--json", "--quiet", "--verbose"];
-    let cases: [(&[&str], &[&str]); 11] = [
+    let cases: [(&[&str], &[&str]); 12] = [
         (&["devices"], &[]),
         (&["run"], &["--model", "--input", "--output", "--hidden-states"]),
         (&["op"], &["--input", "--output", "--set", "--variant"]),
         (&["tokenize"], &["--model", "--no-special"]),
         (&["embed"], &["--model", "--file", "--format", "--output", "--pooling", "--normalize"]),
+        (&["attend"], &["--model", "--pair", "--target", "--html"]),
         (&["verify", "ops"], &[]),
         (&["verify", "model"], &["--model", "--input"]),
         (&["plan"], &["--model", "--batch", "--tokens", "--max-binding"]),

@@ -1,6 +1,7 @@
 //! The built program, run as a hostile user runs it.
 
 mod answers;
+mod attend;
 #[path = "../common/mod.rs"]
 mod common;
 mod devices;
