@@ -16,7 +16,7 @@ use crate::files::write_whole;
 use crate::gpu::{Choice, Clock};
 use crate::graph::{DeviceWeights, NodeTime, Session, SessionOptions, fuse};
 use crate::models::{Capacity, Device, Generator, Kind};
-use crate::ops::Rng;
+use crate::ops::{Rng, Sampling};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -76,7 +76,7 @@ fn decode(context: &Context, args: &Args) -> Result<()> {
     let source = if sources.is_empty() { 0 } else { args.tokens };
     let capacity = Capacity { batch: args.batch, context: args.tokens + room, source };
     model.reserve(capacity, &mut context.load_progress())?;
-    let mut decoding = model.start(&sources, &prompts, room)?;
+    let mut decoding = model.start(&sources, &prompts, room, Sampling::GREEDY)?;
     decoding.prompt_logits()?;
     let next = vec![0; args.batch];
     let (times, clock) = medians(context, args, || decoding.profile(&next))?;

@@ -4,10 +4,11 @@ use std::ops::ControlFlow;
 use std::sync::MutexGuard;
 
 use super::generator::{Capacity, Engine, Generator, named_sizes};
-use super::{Device, NEXT_TOKEN};
+use super::{Device, NEXT_TOKEN, SAMPLING};
 use crate::error::{Error, Result};
 use crate::gpu::Clock;
 use crate::graph::{Graph, NodeTime, step_cpu};
+use crate::ops::Sampling;
 use crate::tensor::{Shape, Sizes, Tensor};
 
 /// A generation under way; made by [`Generator::start`].
@@ -41,8 +42,8 @@ impl<'a> Decoding<'a> {
     pub(super) fn new(
         generator: &'a Generator,
         engine: MutexGuard<'a, Option<Engine>>,
-        sources: &[Vec<u32>],
-        prompts: &[Vec<u32>],
+        [sources, prompts]: [&[Vec<u32>]; 2],
+        sampling: Sampling,
         size: Capacity,
         chunk: usize,
     ) -> Result<Self> {
@@ -53,7 +54,7 @@ impl<'a> Decoding<'a> {
             // Any valid id does: padding is masked.
             prompt.extend(std::iter::repeat_n(row[0], pad).chain(row.iter().copied()));
         }
-        let mut fixed = Vec::new();
+        let mut fixed = vec![(SAMPLING, sampling.settings()?)];
         let (batch, context) = (size.batch, size.context);
         let rows = |n: usize, value: &dyn Fn(usize, usize) -> u32| {
             let values = (0..batch * n).map(|i| value(i / n, i % n)).collect();

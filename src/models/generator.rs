@@ -11,6 +11,7 @@ use crate::gpu::Buffer;
 use crate::graph::{
     Ahead, DeviceWeights, Graph, HostStates, Progress, Session, SessionOptions, States, fuse,
 };
+use crate::ops::Sampling;
 use crate::tensor::{DType, Sizes};
 
 /// Prompt tokens that go through the model in one step; longer prompts take several, so that
@@ -201,7 +202,8 @@ impl Generator {
 
     /// Begins a generation: `prompts` are what the decoder continues, one row each, at least
     /// one token long; `sources` are the encoder's inputs, as many, where there is an encoder
-    /// (the prompts must then be equally long); `room` is how many tokens may follow.
+    /// (the prompts must then be equally long); `room` is how many tokens may follow;
+    /// `sampling` is how the device chooses them, where it does.
     ///
     /// Errors name what does not fit: counts that differ, an empty prompt, ids beyond the
     /// vocabulary, more tokens than the model takes.
@@ -210,6 +212,7 @@ impl Generator {
         sources: &[Vec<u32>],
         prompts: &[Vec<u32>],
         room: usize,
+        sampling: Sampling,
     ) -> Result<Decoding<'_>> {
         let longest = |rows: &[Vec<u32>]| rows.iter().map(Vec::len).max().unwrap_or(0);
         let capacity = Capacity {
@@ -219,7 +222,7 @@ impl Generator {
         };
         self.check(sources, prompts, &capacity)?;
         let engine = self.engine(capacity, &mut |_| ControlFlow::Continue(()))?;
-        Decoding::new(self, engine, sources, prompts, capacity, CHUNK)
+        Decoding::new(self, engine, [sources, prompts], sampling, capacity, CHUNK)
     }
 
     fn check(&self, sources: &[Vec<u32>], prompts: &[Vec<u32>], size: &Capacity) -> Result<()> {

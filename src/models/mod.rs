@@ -43,7 +43,7 @@ pub use decoding::{AheadStats, Decoding};
 pub use generator::{Capacity, Generator};
 pub use info::{Class, DecoderInfo, Kind, ModelInfo, UNLIMITED, labels};
 pub use inputs::model_inputs;
-pub use outputs::NEXT_TOKEN;
+pub use outputs::{NEXT_TOKEN, SAMPLING};
 pub use runner::{Device, Runner};
 pub use shipped::{Shipped, shipped, shipped_names};
 pub use verify::{NodeCheck, TOLERANCE, verify};

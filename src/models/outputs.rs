@@ -3,10 +3,15 @@
 use super::{BuildOptions, Outputs};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
-use crate::ops::{Argmax, Pool};
+use crate::ops::{Pool, Sample};
+use crate::tensor::{Dim, SymMeta};
 
 /// Name of the output that holds a decoding step's chosen ids, u32 [batch].
 pub const NEXT_TOKEN: &str = "next_token";
+
+/// Name of a decoding step's input that says how an id is chosen, u32 [6]; see
+/// [`Sampling::settings`](crate::ops::Sampling::settings).
+pub const SAMPLING: &str = "sampling";
 
 /// Gives out `{prefix}hidden_states.N` where they were asked for: 0 is the input of layer 0, N
 /// the output of layer N, the last one after the final norm.
@@ -40,7 +45,10 @@ pub(super) fn language_model(
     let logits = head(graph, last)?;
     graph.output("logits", logits);
     graph.enter("sampling");
-    let next = graph.apply(Argmax, [Some(logits)])?;
+    let settings = graph.input(SAMPLING, SymMeta::u32([6usize]));
+    // The position tells the steps apart.
+    let step = graph.symbol("past").map(Dim::Sym)?;
+    let next = graph.apply(Sample { step }, [Some(logits), Some(settings)])?;
     graph.leave();
     graph.output(NEXT_TOKEN, next);
     Ok(())

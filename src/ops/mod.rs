@@ -29,6 +29,7 @@ mod request;
 mod rms_norm;
 mod rope;
 mod rows;
+mod sample;
 mod scale;
 mod select;
 mod softmax;
@@ -60,6 +61,7 @@ pub use positions::Positions;
 pub use request::Request;
 pub use rms_norm::RmsNorm;
 pub use rope::{Pairing, Rope};
+pub use sample::{Sample, Sampling};
 pub use scale::Scale;
 pub use select::{candidates, choose};
 pub use softmax::Softmax;
@@ -338,6 +340,7 @@ pub fn registry() -> &'static [&'static Entry] {
         &positions::ENTRY,
         &rms_norm::ENTRY,
         &rope::ENTRY,
+        &sample::ENTRY,
         &scale::ENTRY,
         &softmax::ENTRY,
         &softmax::LOG_ENTRY,

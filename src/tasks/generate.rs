@@ -9,6 +9,7 @@ use super::rows::Row;
 use crate::error::{Error, Result};
 use crate::graph::Progress;
 use crate::models::{Capacity, Device, Generator, Kind, ModelInfo};
+use crate::ops::Sampling;
 use crate::tensor::{DType, Tensor};
 use crate::text::Tokenizer;
 use crate::weights::{Config, Decoding, GenerationConfig};
@@ -268,6 +269,17 @@ impl Job<'_> {
         }
     }
 
+    /// The configuration's draws, as the device makes them.
+    fn sampling(&self) -> Sampling {
+        Sampling {
+            temperature: self.config.temperature,
+            top_k: u32::try_from(self.config.top_k).unwrap_or(0),
+            top_p: self.config.top_p,
+            min_p: self.config.min_p,
+            seed: self.seed,
+        }
+    }
+
     fn rows(&self) -> Result<Vec<Row<'_>>> {
         let row = |start: &Vec<u32>| Row::new(&self.text.tokenizer, self.config, start);
         self.starts.iter().map(row).collect()
@@ -283,7 +295,9 @@ impl Job<'_> {
         let processors = processors.collect::<Result<Vec<_>>>()?;
         let mut sampler = Sampler::new(self.config, self.seed)?;
         let mut clock = Clock::start();
-        let mut decoding = self.text.generator.start(&self.sources, &self.starts, room)?;
+        let sampling = if sampler.is_greedy() { Sampling::GREEDY } else { self.sampling() };
+        let mut decoding =
+            self.text.generator.start(&self.sources, &self.starts, room, sampling)?;
         // Gives every row its id; breaks when all have ended.
         let mut failed = None;
         let mut accept = |ids: &[u32], clock: &mut Clock| -> ControlFlow<()> {
@@ -303,7 +317,7 @@ impl Job<'_> {
                 false => ControlFlow::Continue(()),
             }
         };
-        let on_device = sampler.is_greedy() && processors.iter().all(Processors::is_trivial);
+        let on_device = processors.iter().all(Processors::is_trivial);
         let (mut steps, mut steps_ahead) = (0, 1);
         if on_device {
             let stats = decoding.run_ahead(room, |ids| accept(ids, &mut clock))?;
@@ -350,7 +364,7 @@ impl Job<'_> {
         let searches = self.starts.iter().map(|start| BeamSearch::new(self.config, start));
         let mut searches = searches.collect::<Result<Vec<_>>>()?;
         let mut clock = Clock::start();
-        let mut decoding = self.text.generator.start(&sources, &starts, room)?;
+        let mut decoding = self.text.generator.start(&sources, &starts, room, Sampling::GREEDY)?;
         let mut logits = decoding.prompt_logits()?;
         let mut steps = 0;
         loop {

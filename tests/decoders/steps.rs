@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use tilewright::Tensor;
 use tilewright::graph::{Graph, HostStates, Session, SessionOptions, fuse, step_cpu};
-use tilewright::models::{self, BuildOptions, Device, NEXT_TOKEN, Outputs};
+use tilewright::models::{self, BuildOptions, Device, NEXT_TOKEN, Outputs, SAMPLING};
+use tilewright::ops::Sampling;
 use tilewright::tensor::Sizes;
 
 use crate::golden::assert_close;
@@ -64,7 +65,9 @@ impl Steps {
         let counts = |pad: &u32| (0..self.context as u32).map(|i| u32::from(i >= *pad)).collect();
         let mask: Vec<Vec<u32>> = self.pads.iter().map(counts).collect();
         let mask = Tensor::u32([batch, self.context], mask.concat()).unwrap();
-        let inputs = [("input_ids", &ids), ("attention_mask", &mask), ("pads", &pads)];
+        let greedy = Sampling::GREEDY.settings().unwrap();
+        let inputs =
+            [("input_ids", &ids), ("attention_mask", &mask), ("pads", &pads), (SAMPLING, &greedy)];
         let sizes = sizes(&self.graph, [batch, tokens, self.past, self.context]);
         let mut outputs: BTreeMap<String, Tensor> = match (&self.session, &self.device) {
             (Some(session), _) => session.step(&inputs, &sizes, None).unwrap(),

@@ -9,7 +9,8 @@ use tilewright::Tensor;
 use tilewright::graph::{
     Graph, HostStates, HostWeights, Session, SessionOptions, States, fuse, step_cpu,
 };
-use tilewright::models::{self, BuildOptions, Device, NEXT_TOKEN, Outputs};
+use tilewright::models::{self, BuildOptions, Device, NEXT_TOKEN, Outputs, SAMPLING};
+use tilewright::ops::Sampling;
 use tilewright::tensor::{Shape, Sizes};
 
 use super::golden::assert_close;
@@ -93,7 +94,8 @@ impl Steps {
 
     /// Decodes `ids`, of which `past` others came before.
     pub fn decode(&self, ids: &Tensor, past: usize, mask: &Tensor) -> BTreeMap<String, Tensor> {
-        let inputs = [("input_ids", ids), ("encoder_attention_mask", mask)];
+        let greedy = Sampling::GREEDY.settings().unwrap();
+        let inputs = [("input_ids", ids), ("encoder_attention_mask", mask), (SAMPLING, &greedy)];
         let base = sizes(&self.decode, &[("past", past), ("context", self.most.context)]);
         match &self.place {
             Place::Gpu { decode, .. } => {

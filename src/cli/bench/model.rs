@@ -12,7 +12,7 @@ use crate::gpu::Clock;
 use crate::graph::HostWeights;
 use crate::models::{Device, Generator, Kind, Runner};
 use crate::ops::bench::{MeasureOptions, measure_with};
-use crate::ops::{Rng, Tolerance};
+use crate::ops::{Rng, Sampling, Tolerance};
 use crate::tensor::{Sizes as Symbols, Tensor};
 
 #[derive(clap::Args)]
@@ -118,7 +118,7 @@ fn generation(
     };
     let ids = |model: &Generator, room: usize| -> Result<(Vec<u32>, f64)> {
         let (mut all, mut first) = (Vec::new(), None);
-        model.start(&sources, &prompts, new)?.run_ahead(room, |ids| {
+        model.start(&sources, &prompts, new, Sampling::GREEDY)?.run_ahead(room, |ids| {
             first.get_or_insert_with(Instant::now);
             all.extend_from_slice(ids);
             match context.is_cancelled() {
