@@ -3,8 +3,9 @@
 
 mod common;
 
-use tilewright::gpu::{Gpu, GpuOptions};
-use tilewright::ops::{Outcome, verify_ops};
+use tilewright::gpu::{Caps, Gpu, GpuOptions, Spec};
+use tilewright::ops::{Call, Case, Kernel, Outcome, registry, verify_case, verify_ops};
+use tilewright::tensor::Meta;
 
 fn run_all(gpu: Option<&Gpu>) {
     let verdicts = verify_ops(gpu, |_| true);
@@ -35,6 +36,43 @@ fn every_variant_matches_its_reference_with_checks_on() {
 #[test]
 fn every_variant_matches_its_reference_as_shipped() {
     run_all(Some(&common::open(GpuOptions::default())));
+}
+
+/// The variant of a kernel for a case, on a device with such subgroups.
+fn spec(case: &Case, kernel: &Kernel, gpu: &Gpu, subgroup: Option<u32>) -> Option<Spec> {
+    let caps = Caps { subgroup, ..gpu.caps().clone() };
+    let inputs: Vec<_> = case.inputs.iter().map(|t| t.as_ref().map(|t| t.meta())).collect();
+    let symbolic: Vec<_> = inputs.iter().map(|m| m.map(Into::into)).collect();
+    let outputs = case.op.infer(&symbolic).expect("a case passes its op's checks");
+    let outputs: Vec<Meta> = outputs.iter().map(|m| m.eval(&case.sizes).expect("sizes")).collect();
+    let sizes = &case.sizes;
+    let call = Call { inputs: &inputs, outputs: &outputs, sizes, caps: &caps, part: None };
+    case.op.accepts(kernel, &call).then(|| case.op.spec(kernel, &call))
+}
+
+/// Both drivers have subgroups, so what kernels do without any is compiled nowhere else.
+#[test]
+fn variants_for_devices_without_subgroups_match_their_reference() {
+    let gpu = common::open(GpuOptions { no_subgroups: true, ..GpuOptions::default() });
+    let (mut ran, mut failures) = (0, Vec::new());
+    for entry in registry() {
+        for kernel in entry.kernels.iter().filter(|k| k.needs.subgroup.is_none()) {
+            let differs = |c: &Case| {
+                let without = spec(c, kernel, &gpu, None);
+                without.is_some() && without != spec(c, kernel, &gpu, Some(8))
+            };
+            // Every other one: features and sizes come several times.
+            for case in (entry.cases)().iter().filter(|c| differs(c)).step_by(2) {
+                match verify_case(&gpu, case, kernel) {
+                    Outcome::Passed { .. } => ran += 1,
+                    Outcome::Failed(why) => failures.push(format!("{} {why}", case.label)),
+                    Outcome::NotRun(why) => failures.push(format!("{} not run: {why}", case.label)),
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+    assert!(ran > 20, "only {ran} cases ran");
 }
 
 #[test]

@@ -53,6 +53,8 @@ const SHARED: &[ShaderSource] = shared![
     "attention_common",
     "attention_io_scalar",
     "attention_io_vec4",
+    "attention_join_subgroup",
+    "attention_join_workgroup",
     "elem_f32",
     "elem_vec4",
     "fold",

@@ -97,6 +97,17 @@ fn sizes(rng: &mut Rng, cases: &mut Vec<Case>) {
         [1, 2, 1, 5, 11, 80],
         [1, 1, 1, 9, 12, 128],
         [1, 2, 1, 7, 9, 256],
+        // Steps of generation: one query or a few, heads that share keys and values.
+        [1, 2, 2, 1, 70, 64],
+        [1, 2, 2, 4, 131, 8],
+        [2, 4, 1, 1, 37, 16],
+        [1, 8, 1, 1, 19, 20],
+        [2, 7, 1, 3, 29, 64],
+        [1, 3, 1, 2, 45, 33],
+        [1, 12, 1, 1, 40, 16],
+        [1, 2, 1, 1, 9, 128],
+        [1, 4, 1, 2, 67, 128],
+        [1, 1, 1, 1, 21, 256],
     ] {
         let qkv = heads(rng, size);
         cases.push(case("plain", size, op(size), qkv.clone(), none()));
@@ -107,7 +118,9 @@ fn sizes(rng: &mut Rng, cases: &mut Vec<Case>) {
 
 /// Every feature alone and the combinations that models use.
 fn features(rng: &mut Rng, cases: &mut Vec<Case>) {
-    for size in [[4, 2, 2, 37, 37, 16], [4, 4, 2, 7, 70, 20]] {
+    for size in
+        [[4, 2, 2, 37, 37, 16], [4, 4, 2, 7, 70, 20], [4, 2, 2, 1, 41, 16], [4, 6, 2, 2, 35, 20]]
+    {
         let [b, h, _, t, s, _] = size;
         let qkv = heads(rng, size);
         let plain = op(size);
@@ -171,8 +184,8 @@ fn layouts(rng: &mut Rng, cases: &mut Vec<Case>) {
     with_symbol.sizes = Sizes::default().with(sym, 23);
     cases.push(with_symbol);
     // Caches with room for more keys than there are, hidden by causal order or not.
-    for causal in [true, false] {
-        let size = [3, 4, 2, 3, 50, 16];
+    for (causal, q_len) in [(true, 3), (false, 3), (true, 1), (false, 1)] {
+        let size = [3, 4, 2, q_len, 50, 16];
         let op = Attention { causal, cached: true, q_offset: sym.into(), ..op(size) };
         let operands = [key_mask(3, 50), None, None];
         let mut cached = case("partly filled cache", size, op, heads(rng, size), operands);

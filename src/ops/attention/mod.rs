@@ -11,6 +11,7 @@
 
 mod bucket;
 mod cases;
+mod kernels;
 mod problem;
 mod reference;
 mod request;
@@ -20,11 +21,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use bucket::{relative_bucket, relative_buckets};
-use problem::{Extent, View, bias_strides};
+use problem::{Extent, View};
 
-use super::{Args, Call, Cost, Dispatch, Entry, Kernel, Needs, Op};
+use super::{Args, Call, Cost, Dispatch, Entry, Kernel, Op};
 use crate::error::{Error, Result};
-use crate::gpu::{ParamBytes, Spec, fold};
+use crate::gpu::Spec;
 use crate::tensor::{DType, Dim, Shape, Sizes, SymMeta, Tensor};
 
 const Q: usize = 0;
@@ -83,69 +84,7 @@ pub struct Attention {
     pub max_distance: usize,
 }
 
-crate::params! {
-    /// Twin of `Params` in `shaders/shared/attention_common.wgsl`.
-    struct Params {
-        batch: u32, n_heads: u32, n_kv_heads: u32, q_len: u32, kv_len: u32, q_offset: i32,
-        window: u32, scale: f32, softcap: f32, max_distance: u32, n_buckets: u32,
-        key_mask_batch: u32,
-        q_start: u32, q_batch: u32, q_token: u32, q_head: u32,
-        k_start: u32, k_batch: u32, k_token: u32, k_head: u32,
-        v_start: u32, v_batch: u32, v_token: u32, v_head: u32,
-        out_start: u32, out_batch: u32, out_token: u32, out_head: u32,
-        bias_batch: u32, bias_head: u32, bias_query: u32,
-    }
-}
-
-const SUBGROUP: &str = "attention_subgroup";
-
-static KERNELS: [Kernel; 2] = [
-    // Subgroups this small are the vector units of a CPU, which the kernel is made for.
-    Kernel {
-        name: SUBGROUP,
-        source: crate::shader!("attention_subgroup"),
-        params: Params::FIELDS,
-        trusted: true,
-        needs: Needs { subgroup: Some((4, 8)), invocations: 8, ..Needs::NOTHING },
-    },
-    Kernel {
-        name: "attention_flash",
-        source: crate::shader!("attention_flash"),
-        params: Params::FIELDS,
-        trusted: true,
-        needs: Needs { invocations: 2 * FLASH_BLOCK_Q, ..Needs::NOTHING },
-    },
-];
-
-/// Queries per workgroup of the tiled kernel.
-const FLASH_BLOCK_Q: u32 = 64;
-
-/// Keys per tile of the tiled kernel: as many as the device's workgroup memory holds.
-fn flash_block_k(head_dim: usize, workgroup_memory: u32) -> u32 {
-    let pitch = head_dim.div_ceil(4) as u32 | 1;
-    let bytes = |keys: u32| 16 * (keys * pitch + keys * FLASH_BLOCK_Q / 4 + 2 * FLASH_BLOCK_Q);
-    [32, 16].into_iter().find(|&keys| bytes(keys) <= workgroup_memory).unwrap_or(8)
-}
-
-/// Queries per lane of the subgroup kernel: fewer for large heads, whose code is unrolled.
-fn rows_per_lane(head_dim: usize) -> u32 {
-    match head_dim {
-        ..=64 => 4,
-        65..=128 => 2,
-        _ => 1,
-    }
-}
-
 impl Attention {
-    /// Queries per workgroup.
-    fn block_q(&self, kernel: &Kernel, call: &Call<'_>) -> u32 {
-        if kernel.name == SUBGROUP {
-            call.caps.subgroup.unwrap_or(8) * rows_per_lane(self.head_dim)
-        } else {
-            FLASH_BLOCK_Q
-        }
-    }
-
     /// Keys that a query at this position can see.
     fn visible(&self, position: usize, kv_len: usize) -> Range<usize> {
         let ordered = self.causal || self.window.is_some();
@@ -331,78 +270,19 @@ impl Op for Attention {
     }
 
     fn kernels(&self) -> &'static [Kernel] {
-        &KERNELS
+        &kernels::KERNELS
+    }
+
+    fn accepts(&self, kernel: &Kernel, call: &Call<'_>) -> bool {
+        kernels::accepts(self, kernel, call)
     }
 
     fn spec(&self, kernel: &Kernel, call: &Call<'_>) -> Spec {
-        let bias = match (call.has(BIAS), call.has(BUCKET)) {
-            (_, true) => 2u32,
-            (true, false) => 1,
-            (false, false) => 0,
-        };
-        let spec = Spec::new()
-            .set("HEAD_DIM", self.head_dim as u32)
-            .set("CAUSAL", self.causal)
-            .set("HAS_WINDOW", self.window.is_some())
-            .set("HAS_KEY_MASK", call.has(KEY_MASK))
-            .set("HAS_SOFTCAP", self.softcap.is_some())
-            .set("BIAS", bias)
-            .set("BLOCK_Q", self.block_q(kernel, call));
-        // Batch strides are multiples of the token stride, so tokens and batch sizes that only
-        // a step knows do not change the answer.
-        let aligned = self.head_dim.is_multiple_of(4) && self.views(call).iter().all(View::aligned);
-        let spec =
-            if aligned { spec } else { spec.import("attention_io_vec4", "attention_io_scalar") };
-        if kernel.name == SUBGROUP {
-            let lanes = call.caps.subgroup.unwrap_or(8);
-            let rows = rows_per_lane(self.head_dim);
-            return spec.set("SUBGROUP", lanes).set("ROWS", rows).set("KEYS", lanes.min(8));
-        }
-        spec.set("BLOCK_K", flash_block_k(self.head_dim, call.caps.workgroup_memory))
+        kernels::spec(self, kernel, call)
     }
 
     fn dispatch(&self, kernel: &Kernel, call: &Call<'_>) -> Dispatch {
-        let extent = self.extent(call.input(Q).shape, call.input(K).shape, call.sizes);
-        let [q, k, v, out] = self.views(call);
-        let (bias, table) = (call.input(BIAS).shape, call.has(BUCKET));
-        let [bias_batch, bias_head, bias_query] =
-            if table { [0; 3] } else { bias_strides(bias) }.map(|n| n as u32);
-        let params = Params {
-            batch: extent.batch as u32,
-            n_heads: self.n_heads as u32,
-            n_kv_heads: self.n_kv_heads as u32,
-            q_len: extent.q_len as u32,
-            kv_len: extent.kv_len as u32,
-            q_offset: self.q_offset.eval(call.sizes) as i32,
-            window: self.window.unwrap_or(0).min(i32::MAX as usize / 2) as u32,
-            scale: self.scale,
-            softcap: self.softcap.unwrap_or(0.0),
-            max_distance: self.max_distance as u32,
-            n_buckets: if table { bias.rows() as u32 } else { 0 },
-            key_mask_batch: call.input(KEY_MASK).shape.last() as u32,
-            q_start: q.start as u32,
-            q_batch: q.batch as u32,
-            q_token: q.token as u32,
-            q_head: q.head as u32,
-            k_start: k.start as u32,
-            k_batch: k.batch as u32,
-            k_token: k.token as u32,
-            k_head: k.head as u32,
-            v_start: v.start as u32,
-            v_batch: v.batch as u32,
-            v_token: v.token as u32,
-            v_head: v.head as u32,
-            out_start: out.start as u32,
-            out_batch: out.batch as u32,
-            out_token: out.token as u32,
-            out_head: out.head as u32,
-            bias_batch,
-            bias_head,
-            bias_query,
-        };
-        let blocks = extent.q_len.div_ceil(self.block_q(kernel, call) as usize);
-        let grid = fold(blocks * self.n_heads * extent.batch);
-        Dispatch { params: ParamBytes::of(&params), grid }
+        kernels::dispatch(self, kernel, call)
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {
@@ -420,7 +300,7 @@ pub static ENTRY: Entry = Entry {
     name: "attention",
     aliases: &["sdpa"],
     summary: "out = softmax(softcap(scale q k^T) + bias) v over the keys each query sees",
-    kernels: &KERNELS,
+    kernels: &kernels::KERNELS,
     cases: cases::cases,
     build: request::build,
 };
