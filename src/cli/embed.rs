@@ -8,8 +8,8 @@ use clap::ValueEnum;
 use serde_json::json;
 
 use super::Context;
-use super::context::{count, read_text};
 use super::model::ModelArg;
+use super::texts::Texts;
 use crate::error::Result;
 use crate::files::write_whole;
 use crate::models::Device;
@@ -21,12 +21,8 @@ use crate::weights::{Pooling, write};
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArg,
-    /// Texts
-    #[arg(required_unless_present = "file")]
-    texts: Vec<String>,
-    /// A file with one text per line
-    #[arg(long, value_name = "LINES", conflicts_with = "texts")]
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    texts: Texts,
     /// Form of the answer; --json is jsonl
     #[arg(long, value_enum, default_value = "jsonl")]
     format: Format,
@@ -39,9 +35,6 @@ pub(crate) struct Args {
     /// Scale each vector to length 1, whatever the model folder says
     #[arg(long)]
     normalize: bool,
-    /// Most texts in one forward pass
-    #[arg(long, default_value_t = 32, value_parser = count(), allow_negative_numbers = true)]
-    batch: usize,
     /// Print the cosine of every pair instead of the vectors
     #[arg(long, conflicts_with_all = ["format", "output"])]
     similarity: bool,
@@ -65,10 +58,7 @@ enum PoolingArg {
 }
 
 pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
-    let texts = match &args.file {
-        Some(path) => read_text(path)?.lines().map(str::to_owned).collect(),
-        None => args.texts.clone(),
-    };
+    let texts = args.texts.read()?;
     let options = EmbedOptions {
         pooling: match args.pooling {
             PoolingArg::Auto => None,
@@ -77,7 +67,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
         },
         normalize: args.normalize.then_some(true),
         dtype: context.weight_dtype()?,
-        batch: args.batch,
+        batch: args.texts.batch,
     };
     let device = Device::from(context.device()?);
     let embedder = Embedder::open(args.model.folder()?, device, options)?;

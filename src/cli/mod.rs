@@ -3,11 +3,14 @@
 //! Answers go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed (one line
 //! `error: …`), 2 wrong usage.
 
+mod answer;
 mod attend;
 mod bench;
+mod classify;
 mod context;
 mod devices;
 mod embed;
+mod fill_mask;
 mod generate;
 mod graph;
 mod model;
@@ -15,6 +18,8 @@ mod op;
 mod plan;
 mod profile;
 mod run;
+mod tag;
+mod texts;
 mod tokenize;
 mod verify;
 
@@ -49,6 +54,14 @@ enum Command {
     Tokenize(tokenize::Args),
     /// Sentence embeddings of texts or of a file's lines
     Embed(embed::Args),
+    /// The likeliest tokens in place of a mask
+    FillMask(fill_mask::Args),
+    /// Labels of texts, such as their sentiment
+    Classify(classify::Args),
+    /// Entities or word classes in texts, with their places
+    Tag(tag::Args),
+    /// The stretch of a context that answers a question
+    Answer(answer::Args),
     /// Continue a prompt, or answer it with an encoder-decoder
     Generate(generate::Args),
     /// Translate texts with an encoder-decoder
@@ -85,6 +98,10 @@ pub fn run() -> ExitCode {
         Command::Op(args) => op::run(&context, args),
         Command::Tokenize(args) => tokenize::run(&context, args),
         Command::Embed(args) => embed::run(&context, args),
+        Command::FillMask(args) => fill_mask::run(&context, args),
+        Command::Classify(args) => classify::run(&context, args),
+        Command::Tag(args) => tag::run(&context, args),
+        Command::Answer(args) => answer::run(&context, args),
         Command::Generate(args) => generate::run(&context, args),
         Command::Translate(args) => generate::translate(&context, args),
         Command::Summarize(args) => generate::summarize(&context, args),

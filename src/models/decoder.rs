@@ -124,7 +124,7 @@ pub(super) fn build<D: Decoder>(
             let expected = "a class with a language-model head, for generation";
             return Err(config.error("architectures", "a model without a head", expected));
         }
-        Outputs::Embedding { .. } | Outputs::Encode => {
+        Outputs::Embedding { .. } | Outputs::MaskedTokens | Outputs::Encode => {
             return Err(config.error("model_type", "a decoder", "a model with an encoder"));
         }
     };

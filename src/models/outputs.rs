@@ -13,6 +13,10 @@ pub const NEXT_TOKEN: &str = "next_token";
 /// [`Sampling::settings`](crate::ops::Sampling::settings).
 pub const SAMPLING: &str = "sampling";
 
+/// Name of the input of [`Outputs::MaskedTokens`] that says which tokens: u32 [batch, picks],
+/// indices into each row.
+pub const POSITIONS: &str = "positions";
+
 /// Gives out `{prefix}hidden_states.N` where they were asked for: 0 is the input of layer 0, N
 /// the output of layer N, the last one after the final norm.
 pub(super) fn hidden_states(

@@ -83,8 +83,8 @@ pub(super) fn build(
         Outputs::Class { .. } => class_outputs(&mut graph, stacks, options)?,
         Outputs::Encode => encode(&mut graph, stacks)?,
         Outputs::Decode => decode(&mut graph, stacks, options)?,
-        Outputs::Embedding { .. } => {
-            let expected = "an encoder, whose tokens are pooled";
+        Outputs::Embedding { .. } | Outputs::MaskedTokens => {
+            let expected = "an encoder";
             return Err(config.error("model_type", "an encoder-decoder", expected));
         }
     }

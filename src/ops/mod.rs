@@ -19,6 +19,7 @@ mod eager;
 mod elementwise;
 mod embedding;
 mod gated;
+mod gather;
 mod layer_norm;
 mod matmul;
 mod padded_positions;
@@ -52,6 +53,7 @@ pub use cross_entropy::CrossEntropy;
 pub use eager::{Prepared, RunOptions, run, run_cpu};
 pub use embedding::Embedding;
 pub use gated::Gated;
+pub use gather::Gather;
 pub use layer_norm::LayerNorm;
 pub use matmul::{Layout, Matmul};
 pub use padded_positions::PaddedPositions;
@@ -332,6 +334,7 @@ pub fn registry() -> &'static [&'static Entry] {
         &gated::GEGLU_TANH,
         &gated::REGLU,
         &gated::SWIGLU,
+        &gather::ENTRY,
         &layer_norm::ENTRY,
         &matmul::ENTRY,
         &padded_positions::ENTRY,

@@ -17,6 +17,18 @@ pub struct Encoding {
     pub offsets: Vec<(usize, usize)>,
     /// Which text a token belongs to (0 or 1); `None` for special tokens.
     pub sequences: Vec<Option<usize>>,
+    /// Which word of its text a token is a piece of, as the tokenizer splits text before it looks
+    /// for pieces; `None` for special tokens.
+    pub words: Vec<Option<u32>>,
+}
+
+/// A part of an encoding that is longer than a model takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The part, with the special tokens and, of a pair, the other text whole.
+    pub encoding: Encoding,
+    /// Where each of its tokens stands in the whole encoding.
+    pub indices: Vec<usize>,
 }
 
 impl Encoding {
@@ -39,8 +51,7 @@ impl Encoding {
         if excess == 0 {
             return Ok(0);
         }
-        let count = |sequence| self.sequences.iter().filter(|s| **s == Some(sequence)).count();
-        let (first, second) = (count(0), count(1));
+        let (first, second) = (self.count(0), self.count(1));
         let special = self.len() - first - second;
         let Some(room) = max_len.checked_sub(special) else {
             return Err(Error::Argument(format!(
@@ -64,19 +75,80 @@ impl Encoding {
         retain(&mut self.tokens, &kept);
         retain(&mut self.offsets, &kept);
         retain(&mut self.sequences, &kept);
+        retain(&mut self.words, &kept);
         Ok(excess)
+    }
+
+    /// How many tokens are of text `sequence` (0 or 1).
+    pub fn count(&self, sequence: usize) -> usize {
+        self.sequences.iter().filter(|s| **s == Some(sequence)).count()
+    }
+
+    /// Cuts text `sequence` so that all of it is seen in windows of at most `max_len` tokens;
+    /// neighbours share a third of their room. All other tokens are in every window.
+    ///
+    /// An error when those others leave no room.
+    pub fn windows(&self, sequence: usize, max_len: usize) -> Result<Vec<Window>> {
+        let total = self.count(sequence);
+        let others = self.len() - total;
+        if self.len() <= max_len {
+            let indices = (0..self.len()).collect();
+            return Ok(vec![Window { encoding: self.clone(), indices }]);
+        }
+        let Some(room) = max_len.checked_sub(others).filter(|room| *room > 0) else {
+            return Err(Error::Argument(format!(
+                "the model takes {max_len} tokens; {others} are needed beside the text that is \
+                 read in windows, which leaves no room"
+            )));
+        };
+        let step = room - room / 3;
+        let mut windows = Vec::new();
+        let mut start = 0;
+        loop {
+            // The last window is as long as the others, so that its text has as much around it.
+            start = start.min(total - room);
+            windows.push(self.window(sequence, start..start + room));
+            if start + room == total {
+                return Ok(windows);
+            }
+            start += step;
+        }
+    }
+
+    /// The part with tokens `kept` of text `sequence`, counted from its first, and all others.
+    fn window(&self, sequence: usize, kept: std::ops::Range<usize>) -> Window {
+        let mut seen = 0;
+        let mut indices = Vec::with_capacity(kept.len());
+        for (index, of) in self.sequences.iter().enumerate() {
+            let cut = *of == Some(sequence);
+            if !cut || kept.contains(&seen) {
+                indices.push(index);
+            }
+            seen += usize::from(cut);
+        }
+        let encoding = Self {
+            ids: pick(&self.ids, &indices),
+            type_ids: pick(&self.type_ids, &indices),
+            tokens: pick(&self.tokens, &indices),
+            offsets: pick(&self.offsets, &indices),
+            sequences: pick(&self.sequences, &indices),
+            words: pick(&self.words, &indices),
+        };
+        Window { encoding, indices }
     }
 
     /// From the `tokenizers` crate.
     pub(super) fn new(encoding: &tokenizers::Encoding) -> Self {
         let special = encoding.get_special_tokens_mask();
         let sequences = encoding.get_sequence_ids().into_iter().zip(special);
+        let words = encoding.get_word_ids().iter().zip(special);
         Self {
             ids: encoding.get_ids().to_vec(),
             type_ids: encoding.get_type_ids().to_vec(),
             tokens: encoding.get_tokens().to_vec(),
             offsets: encoding.get_offsets().to_vec(),
             sequences: sequences.map(|(id, special)| id.filter(|_| *special == 0)).collect(),
+            words: words.map(|(id, special)| id.filter(|_| *special == 0)).collect(),
         }
     }
 }
@@ -88,6 +160,10 @@ fn share(first: usize, second: usize, room: usize) -> [usize; 2] {
     }
     let short = first.min(second).min(room / 2);
     if first <= second { [short, room - short] } else { [room - short, short] }
+}
+
+fn pick<T: Clone>(values: &[T], indices: &[usize]) -> Vec<T> {
+    indices.iter().filter_map(|&i| values.get(i).cloned()).collect()
 }
 
 fn retain<T>(values: &mut Vec<T>, kept: &[bool]) {
@@ -145,7 +221,45 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
-    use super::share;
+    use super::{Encoding, share};
+
+    /// A question of `question` tokens and a context of `context`, with three special tokens.
+    fn pair(question: usize, context: usize) -> Encoding {
+        let (first, second) = (vec![Some(0); question], vec![Some(1); context]);
+        let sequences = [vec![None], first, vec![None], second, vec![None]].concat();
+        let n = sequences.len();
+        Encoding {
+            ids: (0..n as u32).collect(),
+            type_ids: vec![0; n],
+            tokens: vec![String::new(); n],
+            offsets: vec![(0, 0); n],
+            words: vec![None; n],
+            sequences,
+        }
+    }
+
+    #[test]
+    fn windows_cover_a_text_and_repeat_the_rest() {
+        for (question, context, max_len) in [(2, 20, 12), (2, 20, 6), (0, 9, 7), (3, 7, 13)] {
+            let whole = pair(question, context);
+            let windows = whole.windows(1, max_len).unwrap();
+            let mut covered = vec![0; whole.len()];
+            for window in &windows {
+                assert!(window.encoding.len() <= max_len);
+                assert_eq!(window.encoding.len(), max_len.min(whole.len()));
+                let ids: Vec<u32> = window.indices.iter().map(|&i| i as u32).collect();
+                assert_eq!(window.encoding.ids, ids);
+                window.indices.iter().for_each(|&i| covered[i] += 1);
+            }
+            for (index, of) in whole.sequences.iter().enumerate() {
+                assert!(covered[index] >= 1, "token {index} of {max_len}");
+                assert!(*of == Some(1) || covered[index] == windows.len());
+            }
+        }
+        assert_eq!(pair(2, 20).windows(1, 25).unwrap().len(), 1);
+        assert_eq!(pair(2, 20).windows(1, 24).unwrap().len(), 2);
+        assert!(pair(9, 20).windows(1, 12).is_err());
+    }
 
     #[test]
     fn the_longer_text_loses_first() {

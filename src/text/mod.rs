@@ -9,6 +9,6 @@ mod stream;
 mod tokenizer;
 mod vocab;
 
-pub use encoding::{Batch, Encoding};
+pub use encoding::{Batch, Encoding, Window};
 pub use stream::TextStream;
 pub use tokenizer::{MAX_TEXT_BYTES, Tokenizer};

@@ -23,6 +23,7 @@ pub struct Tokenizer {
     path: PathBuf,
     inner: tokenizers::Tokenizer,
     pad_id: u32,
+    mask_id: Option<u32>,
     max_id: u32,
     max_length: Option<usize>,
 }
@@ -72,13 +73,17 @@ impl Tokenizer {
             }
         }
         let max_id = inner.get_vocab(true).into_values().max().unwrap_or(0);
-        let pad_id = pad_id(folder, &file, &settings, &inner)?;
+        let map = optional(&folder.join("special_tokens_map.json"))?;
+        let sources = [&settings, &map];
+        let pad_id = pad_id(folder, &file, sources, &inner)?;
+        let usual = ["[MASK]", "<mask>"].into_iter().find_map(|token| inner.token_to_id(token));
+        let mask_id = special_id(sources, "mask_token", &inner).or(usual);
         let max_length = settings
             .get("model_max_length")
             .and_then(Value::as_u64)
             .and_then(|n| usize::try_from(n).ok())
             .filter(|n| (1..1 << 32).contains(n));
-        Ok(Self { path, inner, pad_id, max_id, max_length })
+        Ok(Self { path, inner, pad_id, mask_id, max_id, max_length })
     }
 
     /// The file the tokeniser was read from.
@@ -89,6 +94,11 @@ impl Tokenizer {
     /// The id that pads a batch.
     pub fn pad_id(&self) -> u32 {
         self.pad_id
+    }
+
+    /// The id of the token that stands for a word to be guessed, where there is one.
+    pub fn mask_id(&self) -> Option<u32> {
+        self.mask_id
     }
 
     /// The largest id of any token; ids below it may be unused.
@@ -236,20 +246,25 @@ fn optional(path: &Path) -> Result<Value> {
     Err(Error::file(path, format!("is {}; an object is expected", show(&value))))
 }
 
-/// The pad id: of the token that `tokenizer_config.json` or `special_tokens_map.json` names,
-/// else of `tokenizer.json`'s padding, else of `config.json`, else 0.
+/// The id of the token that `tokenizer_config.json` or `special_tokens_map.json` gives the
+/// `role`, such as `mask_token`.
+fn special_id(sources: [&Value; 2], role: &str, inner: &tokenizers::Tokenizer) -> Option<u32> {
+    sources.into_iter().find_map(|source| {
+        let token = source.get(role).map(|t| t.get("content").unwrap_or(t))?;
+        inner.token_to_id(token.as_str()?)
+    })
+}
+
+/// The pad id: of the token that has this role, else of `tokenizer.json`'s padding, else of
+/// `config.json`, else 0.
 fn pad_id(
     folder: &Path,
     file: &Value,
-    settings: &Value,
+    sources: [&Value; 2],
     inner: &tokenizers::Tokenizer,
 ) -> Result<u32> {
-    let map = optional(&folder.join("special_tokens_map.json"))?;
-    for source in [settings, &map] {
-        let token = source.get("pad_token").map(|t| t.get("content").unwrap_or(t));
-        if let Some(id) = token.and_then(Value::as_str).and_then(|t| inner.token_to_id(t)) {
-            return Ok(id);
-        }
+    if let Some(id) = special_id(sources, "pad_token", inner) {
+        return Ok(id);
     }
     let number =
         |value: Option<&Value>| value.and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());

@@ -6,6 +6,8 @@ mod common;
 #[path = "../common/golden.rs"]
 mod golden;
 
+mod tasks;
+
 use std::path::Path;
 
 use golden::Golden;

@@ -102,6 +102,7 @@ mod tests {
             tokens: tokens.iter().map(|t| t.0.to_owned()).collect(),
             offsets: tokens.iter().map(|t| (t.2, t.3)).collect(),
             sequences: tokens.iter().map(|t| t.1).collect(),
+            ..Encoding::default()
         }
     }
 
