@@ -3,8 +3,11 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/draft.rs"]
+mod draft;
 #[path = "../common/golden.rs"]
 mod golden;
+mod random;
 mod steps;
 
 use std::path::Path;
