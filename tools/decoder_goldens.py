@@ -115,25 +115,33 @@ def forward_case(model, tensors):
     results = [call(row, n) for row, n in zip(ids, LENGTHS)]
     together = lambda parts: pad_sequence([p[0] for p in parts], batch_first=True)
     states = [together(parts) for parts in zip(*(r.hidden_states for r in results))]
-    tensors |= {"batch.input_ids": ids, "batch.attention_mask": mask}
+    logits = together([r.logits for r in results]) if "logits" in results[0] else None
+    case = recorded("batch", tensors, ids, mask, states, logits)
+    return case | {"ids": [row[:n] for row, n in zip(ids.tolist(), LENGTHS)]}
+
+
+def left_padded_case(model, tensors):
+    ids = torch.randint(3, model.config.vocab_size, (2, 9))
+    mask = torch.ones_like(ids)
+    mask[1, :4] = 0
+    result = model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+    return recorded("left", tensors, ids, mask, result.hidden_states, result.get("logits"))
+
+
+def recorded(name, tensors, ids, mask, states, logits):
+    tensors |= {f"{name}.input_ids": ids, f"{name}.attention_mask": mask}
     outputs = {"last_hidden_state": states[-1]}
-    if "logits" in results[0]:
-        outputs["logits"] = together([r.logits for r in results])
+    if logits is not None:
+        outputs["logits"] = logits
     entries = {}
     for output, value in outputs.items():
-        tensors[f"batch.{output}"] = value.float().contiguous()
-        entries[output] = {"mask": "attention_mask", "tensor": f"batch.{output}"}
-    names = [f"batch.hidden_states.{i}" for i in range(len(states))]
+        tensors[f"{name}.{output}"] = value.float().contiguous()
+        entries[output] = {"mask": "attention_mask", "tensor": f"{name}.{output}"}
+    names = [f"{name}.hidden_states.{i}" for i in range(len(states))]
     tensors |= {name: state.float().contiguous() for name, state in zip(names, states)}
     entries["hidden_states"] = {"mask": "attention_mask", "tensors": names}
-    inputs = {name: f"batch.{name}" for name in ["input_ids", "attention_mask"]}
-    return {
-        "name": "batch",
-        "kind": "forward",
-        "ids": [row[:n] for row, n in zip(ids.tolist(), LENGTHS)],
-        "inputs": inputs,
-        "outputs": entries,
-    }
+    inputs = {given: f"{name}.{given}" for given in ["input_ids", "attention_mask"]}
+    return {"name": name, "kind": "forward", "inputs": inputs, "outputs": entries}
 
 
 def generate_case(model, name, length):
@@ -156,6 +164,9 @@ def write(folder, model):
     tensors = {}
     with torch.no_grad():
         cases = [forward_case(model, tensors)]
+        if model.config.model_type == "opt":
+            # Its positions leave padding out, wherever it stands.
+            cases.append(left_padded_case(model, tensors))
         if hasattr(model, "lm_head") or hasattr(model, "embed_out"):
             names = [f"greedy{i}" for i in range(len(PROMPTS))]
             cases += [generate_case(model, n, length) for n, length in zip(names, PROMPTS)]

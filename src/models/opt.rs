@@ -8,7 +8,7 @@ use crate::graph::{Graph, Value};
 use crate::nn::{
     Attend, Norm, NormKind, Parameters, Sequence, activation, add, feed_forward, linear, table,
 };
-use crate::ops::{Activation, LayerNorm};
+use crate::ops::{Activation, LayerNorm, PaddedPositions};
 
 pub(super) const FAMILY: Family = Family { model_type: "opt", build };
 
@@ -82,14 +82,21 @@ impl Opt {
 }
 
 impl Decoder for Opt {
-    const BASE: usize = 2;
+    /// Of the two rows that a position table has in front, the first is never read.
+    const BASE: usize = 1;
 
     fn embed(&self, graph: &mut Graph, ids: Value, sequence: &Sequence) -> Result<Value> {
         let Sizes { vocab_size, max_tokens, hidden_size: width, .. } = self.sizes;
         let p = &self.parameters;
         let words = table(graph, p, "embed_tokens.weight", vocab_size, self.word_width)?;
-        let rows = max_tokens + Self::BASE;
-        let positions = table(graph, p, "embed_positions.weight", rows, width)?;
+        let rows = p.matrix("embed_positions.weight", &[max_tokens + 2, width])?;
+        let positions = graph.weight(rows.rows(1..max_tokens + 2)?);
+        // Counted from 1, without padding wherever it stands.
+        let counted = match (sequence.positions, sequence.mask) {
+            (None, Some(mask)) => Some(graph.apply(PaddedPositions { pad: 0 }, [Some(mask)])?),
+            (given, _) => given,
+        };
+        let sequence = Sequence { positions: counted, ..sequence.clone() };
         if self.word_width == width {
             return sequence.embed(graph, ids, words, Some(positions), 1.0);
         }
