@@ -5,19 +5,29 @@
 mod common;
 #[path = "../common/golden.rs"]
 mod golden;
+mod random;
+#[path = "../common/random_folder.rs"]
+mod random_folder;
 mod steps;
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use golden::{Golden, LIMIT, assert_close};
 use serde_json::Value;
 use steps::{Most, Steps, best};
 use tilewright::Tensor;
-use tilewright::gpu::GpuOptions;
+use tilewright::gpu::{Gpu, GpuOptions};
 use tilewright::models::{self, BuildOptions, Device, Kind, Runner};
 
+/// The device under test, the same for all tests: they share its pipelines.
+fn gpu() -> Device {
+    static GPU: OnceLock<Gpu> = OnceLock::new();
+    Device::gpu(GPU.get_or_init(|| common::open(GpuOptions::default())))
+}
+
 fn devices() -> [Device; 2] {
-    [Device::gpu(&common::open(GpuOptions::default())), Device::cpu()]
+    [gpu(), Device::cpu()]
 }
 
 /// Every folder of an encoder-decoder, and its short name.

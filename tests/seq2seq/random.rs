@@ -1,0 +1,269 @@
+//! Encoder-decoders of random sizes: the device against the CPU, in whole passes and in steps.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proptest::test_runner::Config;
+use serde_json::{Value, json};
+use tilewright::Tensor;
+use tilewright::models::{self, BuildOptions, Device, Outputs, Runner, TOLERANCE, model_inputs};
+use tilewright::ops::Rng;
+
+use super::golden::assert_close;
+use super::random_folder::RandomFolder;
+use super::steps::{Most, Steps};
+
+/// What every family's configuration is made of.
+#[derive(Clone, Debug)]
+struct Shape {
+    heads: usize,
+    head_dim: usize,
+    inner: usize,
+    layers: [usize; 2],
+    vocab: usize,
+    flags: [bool; 4],
+    batch: usize,
+    source: usize,
+    tokens: usize,
+    seed: u64,
+}
+
+prop_compose! {
+    fn shapes()(
+        heads in 1usize..4, head_dim in 8usize..97, inner in 5usize..90,
+        layers in prop::array::uniform2(1usize..3), vocab in 7usize..150,
+        flags in any::<[bool; 4]>(),
+        batch in 1usize..6, source in 1usize..131, tokens in 1usize..131, seed in any::<u64>(),
+    ) -> Shape {
+        Shape { heads, head_dim, inner, layers, vocab, flags, batch, source, tokens, seed }
+    }
+}
+
+/// Adds a family's tensors and gives its configuration.
+type Family = fn(&Shape, &mut RandomFolder) -> Value;
+
+fn t5(shape: &Shape, folder: &mut RandomFolder) -> Value {
+    let Shape { heads, head_dim, inner, vocab, .. } = *shape;
+    let [gated, tied, ..] = shape.flags;
+    let (width, buckets, reach) = (heads * 11 + 4, 4 + inner % 20, 12 + vocab);
+    folder.matrix("shared.weight", vocab, width);
+    if !tied {
+        folder.matrix("lm_head.weight", vocab, width);
+    }
+    for (side, layers) in ["encoder", "decoder"].into_iter().zip(shape.layers) {
+        let first = format!("{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight");
+        folder.matrix(&first, buckets, heads);
+        for layer in 0..layers {
+            let mut parts = vec!["SelfAttention", "DenseReluDense"];
+            if side == "decoder" {
+                parts.insert(1, "EncDecAttention");
+            }
+            for (i, part) in parts.iter().enumerate() {
+                let at = format!("{side}.block.{layer}.layer.{i}");
+                folder.scale(&format!("{at}.layer_norm"), width);
+                let mut matrix = |name: &str, rows, columns| {
+                    folder.matrix(&format!("{at}.{part}.{name}.weight"), rows, columns);
+                };
+                if part.ends_with("Attention") {
+                    ["q", "k", "v"].map(|name| matrix(name, heads * head_dim, width));
+                    matrix("o", width, heads * head_dim);
+                    continue;
+                }
+                let ups: &[&str] = if gated { &["wi_0", "wi_1"] } else { &["wi"] };
+                ups.iter().for_each(|up| matrix(up, inner, width));
+                matrix("wo", width, inner);
+            }
+        }
+        folder.scale(&format!("{side}.final_layer_norm"), width);
+    }
+    json!({
+        "model_type": "t5", "d_model": width, "d_kv": head_dim, "d_ff": inner, "num_heads": heads,
+        "num_layers": shape.layers[0], "num_decoder_layers": shape.layers[1], "vocab_size": vocab,
+        "relative_attention_num_buckets": buckets, "relative_attention_max_distance": reach,
+        "feed_forward_proj": if gated { "gated-gelu" } else { "relu" },
+        "tie_word_embeddings": tied,
+    })
+}
+
+/// BART, or Marian where the last flag says so.
+fn bart(shape: &Shape, folder: &mut RandomFolder) -> Value {
+    let Shape { heads, head_dim, inner, vocab, .. } = *shape;
+    let [tied, before, embedding_norm, marian] = shape.flags;
+    // A sinusoidal encoding has an even width.
+    let width = heads * if marian { head_dim / 2 * 2 } else { head_dim };
+    let positions = shape.source.max(shape.tokens);
+    folder.matrix("model.shared.weight", vocab, width);
+    if !tied {
+        folder.matrix("lm_head.weight", vocab, width);
+    }
+    for (side, layers) in ["encoder", "decoder"].into_iter().zip(shape.layers) {
+        if !marian {
+            let name = format!("model.{side}.embed_positions.weight");
+            folder.matrix(&name, positions + 2, width);
+        }
+        if embedding_norm {
+            folder.norm(&format!("model.{side}.layernorm_embedding"), width);
+        }
+        if before {
+            folder.norm(&format!("model.{side}.layer_norm"), width);
+        }
+        for layer in 0..layers {
+            let at = format!("model.{side}.layers.{layer}");
+            let cross = (side == "decoder").then_some("encoder_attn");
+            for part in ["self_attn"].into_iter().chain(cross) {
+                for name in ["q_proj", "k_proj", "v_proj", "out_proj"] {
+                    folder.linear(&format!("{at}.{part}.{name}"), width, width);
+                }
+                folder.norm(&format!("{at}.{part}_layer_norm"), width);
+            }
+            folder.linear(&format!("{at}.fc1"), inner, width);
+            folder.linear(&format!("{at}.fc2"), width, inner);
+            folder.norm(&format!("{at}.final_layer_norm"), width);
+        }
+    }
+    json!({
+        "model_type": if marian { "marian" } else { "bart" }, "d_model": width,
+        "encoder_layers": shape.layers[0], "decoder_layers": shape.layers[1],
+        "encoder_attention_heads": heads, "decoder_attention_heads": heads,
+        "encoder_ffn_dim": inner, "decoder_ffn_dim": inner, "vocab_size": vocab,
+        "max_position_embeddings": positions, "tie_word_embeddings": tied,
+        "normalize_before": before, "add_final_layer_norm": before,
+        "normalize_embedding": embedding_norm, "scale_embedding": marian,
+    })
+}
+
+fn vaswani(shape: &Shape, folder: &mut RandomFolder) -> Value {
+    let Shape { heads, head_dim, inner, vocab, .. } = *shape;
+    let [tied, norm_first, final_norm, gelu] = shape.flags;
+    let width = heads * (head_dim / 2 * 2);
+    let embeddings: &[&str] =
+        if tied { &["src_embed"] } else { &["src_embed", "tgt_embed", "generator"] };
+    embeddings.iter().for_each(|name| folder.matrix(&format!("{name}.weight"), vocab, width));
+    for (side, layers) in ["encoder", "decoder"].into_iter().zip(shape.layers) {
+        for layer in 0..layers {
+            let at = format!("transformer.{side}.layers.{layer}");
+            let cross = (side == "decoder").then_some("multihead_attn");
+            for part in ["self_attn"].into_iter().chain(cross) {
+                folder.matrix(&format!("{at}.{part}.in_proj_weight"), 3 * width, width);
+                folder.vector(&format!("{at}.{part}.in_proj_bias"), 3 * width);
+                folder.linear(&format!("{at}.{part}.out_proj"), width, width);
+            }
+            folder.linear(&format!("{at}.linear1"), inner, width);
+            folder.linear(&format!("{at}.linear2"), width, inner);
+            let norms = if cross.is_some() { 3 } else { 2 };
+            (1..=norms).for_each(|i| folder.norm(&format!("{at}.norm{i}"), width));
+        }
+        if final_norm {
+            folder.norm(&format!("transformer.{side}.norm"), width);
+        }
+    }
+    json!({
+        "model_type": "vaswani2017", "d_model": width, "nhead": heads, "dim_feedforward": inner,
+        "num_encoder_layers": shape.layers[0], "num_decoder_layers": shape.layers[1],
+        "activation": if gelu { "gelu" } else { "relu" }, "norm_first": norm_first,
+        "final_norm": final_norm, "tie_embeddings": tied, "vocab_size": vocab,
+        "max_len": shape.source.max(shape.tokens),
+    })
+}
+
+fn encoder_decoder(shape: &Shape, folder: &mut RandomFolder) -> Value {
+    let Shape { heads, head_dim, inner, vocab, .. } = *shape;
+    // The decoder's heads are all of one width, its number of them its own.
+    let widths = [heads * head_dim, (4 - heads) * head_dim];
+    let sides = [("encoder", "encoder"), ("decoder", "decoder.bert")];
+    let mut config = json!({ "model_type": "encoder-decoder" });
+    for (i, (side, trunk)) in sides.into_iter().enumerate() {
+        let (width, layers, decoder) = (widths[i], shape.layers[i], i == 1);
+        let rows = [("word", vocab), ("position", shape.source.max(shape.tokens))];
+        for (table, rows) in rows.into_iter().chain([("token_type", 2)]) {
+            folder.matrix(&format!("{trunk}.embeddings.{table}_embeddings.weight"), rows, width);
+        }
+        folder.norm(&format!("{trunk}.embeddings.LayerNorm"), width);
+        for layer in 0..layers {
+            let at = format!("{trunk}.encoder.layer.{layer}");
+            let cross = decoder.then_some("crossattention");
+            for part in ["attention"].into_iter().chain(cross) {
+                for name in ["self.query", "self.key", "self.value", "output.dense"] {
+                    folder.linear(&format!("{at}.{part}.{name}"), width, width);
+                }
+                folder.norm(&format!("{at}.{part}.output.LayerNorm"), width);
+            }
+            folder.linear(&format!("{at}.intermediate.dense"), inner, width);
+            folder.linear(&format!("{at}.output.dense"), width, inner);
+            folder.norm(&format!("{at}.output.LayerNorm"), width);
+        }
+        config[side] = json!({
+            "model_type": "bert", "hidden_size": width, "num_hidden_layers": layers,
+            "num_attention_heads": width / head_dim, "intermediate_size": inner,
+            "vocab_size": vocab, "max_position_embeddings": rows[1].1,
+            "is_decoder": decoder, "add_cross_attention": decoder,
+        });
+    }
+    let head = "decoder.cls.predictions";
+    folder.linear(&format!("{head}.transform.dense"), widths[1], widths[1]);
+    folder.norm(&format!("{head}.transform.LayerNorm"), widths[1]);
+    folder.vector(&format!("{head}.bias"), vocab);
+    if widths[0] != widths[1] {
+        folder.linear("enc_to_dec_proj", widths[1], widths[0]);
+    }
+    config
+}
+
+/// Ids below `vocab` and a mask of rows of random lengths, the first one full.
+fn rows(rng: &mut Rng, batch: usize, tokens: usize, vocab: usize) -> [Tensor; 2] {
+    let ids = (0..batch * tokens).map(|_| rng.below(vocab) as u32).collect();
+    let length = |row| if row == 0 { tokens } else { 1 + rng.below(tokens) };
+    let lengths: Vec<usize> = (0..batch).map(length).collect();
+    let mask = (0..batch * tokens).map(|i| u32::from(i % tokens < lengths[i / tokens])).collect();
+    [ids, mask].map(|values| Tensor::u32([batch, tokens], values).unwrap())
+}
+
+fn check(family: Family, shape: &Shape) {
+    let mut folder = RandomFolder::new(shape.seed);
+    let config = family(shape, &mut folder);
+    let path = folder.write(&config);
+    let what = format!("{shape:?} {config}");
+    let options =
+        BuildOptions { outputs: Outputs::Class { hidden_states: true }, ..BuildOptions::default() };
+    let open = || models::open(path, &options).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let (model, gpu) = (open(), super::gpu());
+    let mut rng = Rng::new(!shape.seed);
+    let [ids, mask] = rows(&mut rng, shape.batch, shape.source, shape.vocab);
+    let [decoder_ids, decoder_mask] = rows(&mut rng, shape.batch, shape.tokens, shape.vocab);
+    let inputs = BTreeMap::from([
+        ("input_ids".to_owned(), ids),
+        ("attention_mask".to_owned(), mask),
+        ("decoder_input_ids".to_owned(), decoder_ids),
+        ("decoder_attention_mask".to_owned(), decoder_mask),
+    ]);
+    let inputs = model_inputs(&model.info, inputs).unwrap();
+    let given: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t)).collect();
+    let want = Runner::new(model.graph, Device::cpu()).unwrap().run(&given).unwrap();
+    let got = Runner::new(open().graph, gpu.clone()).unwrap().run(&given).unwrap();
+    assert_eq!(got.len(), want.len(), "{what}");
+    for (output, want) in &want {
+        let side = if output.starts_with("encoder") { "" } else { "decoder_" };
+        let mask = &inputs[&format!("{side}attention_mask")];
+        assert_close(&got[output], want, Some(mask), TOLERANCE, &format!("{what}: {output}"));
+    }
+    let most = Most { batch: shape.batch, source: shape.source, context: shape.tokens };
+    let steps = Steps::new(path, &gpu, most);
+    steps.check(&inputs, &want, &[1, 40, 2], TOLERANCE, &what);
+}
+
+/// Every case compiles pipelines of its own, so their number is what the test costs; families of
+/// one shape share most of them.
+fn config() -> Config {
+    Config { cases: 3, failure_persistence: None, max_shrink_iters: 30, ..Config::default() }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn models_of_any_size(shape in shapes()) {
+        for family in [t5 as Family, bart, vaswani, encoder_decoder] {
+            check(family, &shape);
+        }
+    }
+}
