@@ -8,6 +8,7 @@ mod attend;
 mod bench;
 mod classify;
 mod context;
+mod demo;
 mod devices;
 mod embed;
 mod fill_mask;
@@ -44,6 +45,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// The shipped models on the best device: answers, speed, agreement with the CPU reference
+    Demo(demo::Args),
     /// Adapters, what each supports, and which kernel variants run on it
     Devices(devices::Args),
     /// Run a model's forward pass from tensors to tensors
@@ -93,6 +96,7 @@ pub fn run() -> ExitCode {
         }
     };
     let outcome = Context::new(args.global).and_then(|context| match args.command {
+        Command::Demo(args) => demo::run(&context, args),
         Command::Devices(args) => devices::run(&context, args),
         Command::Run(args) => run::run(&context, args),
         Command::Op(args) => op::run(&context, args),

@@ -4,6 +4,7 @@ mod answers;
 mod attend;
 #[path = "../common/mod.rs"]
 mod common;
+mod demo;
 mod devices;
 #[path = "../common/folder.rs"]
 mod folder;
