@@ -73,7 +73,7 @@ not matter.""",
         "use": """tilewright summarize --model summarizer "on monday a fire broke out in the bakery in tamfield. \\
 ten people were injured. the cause is not yet known."
 """,
-        "data": """The reports come from `tools/demo_models/grammar/reports.py`: ten kinds of events. Town names and
+        "data": """The reports come from `tools/demo_models/grammar/reports.py` and `events.py`: ten kinds of events. Town names and
 surnames of the held-out reports were never seen in training, though their halves were.""",
         "measures": """Exact match is of the whole summary, with greedy decoding.""",
         "limits": """It knows ten kinds of events, in the wordings of its grammar. Other text gets a summary in the form of
