@@ -31,7 +31,7 @@ const LARGE: usize = 1 << 22;
 
 pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let device = Device::from(context.device()?);
-    let (found, dtype) = (args.model.resolve()?, context.weight_dtype()?);
+    let (found, dtype) = (args.model.resolve(context)?, context.weight_dtype()?);
     let attender = match found.head {
         Some(head) => Attender::open_head(found.folder, head, device, dtype)?,
         None => Attender::open(found.folder, device, dtype)?,

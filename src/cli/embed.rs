@@ -70,7 +70,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
         batch: args.texts.batch,
     };
     let device = Device::from(context.device()?);
-    let embedder = Embedder::open(args.model.folder()?, device, options)?;
+    let embedder = Embedder::open(args.model.folder(context)?, device, options)?;
     embedder.notices().iter().for_each(|n| context.notice(n));
     let bar = context.bar("embedding", texts.len() as u64, false);
     let mut first_done = None;

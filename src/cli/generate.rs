@@ -101,7 +101,7 @@ impl Shared {
             dtype: context.weight_dtype()?,
             max_tokens: self.context.map(|n| n as usize),
         };
-        let folder = self.model.folder()?;
+        let folder = self.model.folder(context)?;
         let model = TextGenerator::open(folder, Device::from(context.device()?), options)?;
         model.generator().notices().iter().for_each(|n| context.notice(n));
         let config = self.configure(&model, model.config().clone())?;

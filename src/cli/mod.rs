@@ -14,6 +14,7 @@ mod embed;
 mod fill_mask;
 mod generate;
 mod graph;
+mod hub;
 mod model;
 mod op;
 mod plan;

@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::Context;
+use super::hub::Name;
 use crate::error::{Error, Result};
 use crate::models::{self, BuildOptions, Model, ModelInfo, Outputs, Shipped, model_inputs};
 use crate::ops::Rng;
 use crate::tensor::Tensor;
 use crate::weights::SafeTensors;
 
-/// `--model DIR-or-NAME`.
+/// `--model DIR-or-NAME-or-REPOSITORY`.
 #[derive(clap::Args)]
 pub(super) struct ModelArg {
-    /// Folder in Hugging Face layout, or the name of a shipped demo model
+    /// Folder in Hugging Face layout, the name of a shipped demo model, or org/name[@revision],
+    /// downloaded once into the Hugging Face cache
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
     /// Another head on that model: a folder, or the name of one under its heads/
@@ -23,25 +25,28 @@ pub(super) struct ModelArg {
 
 impl ModelArg {
     /// The folder; an error that says what one looks like when there is none.
-    pub fn folder(&self) -> Result<PathBuf> {
-        Ok(self.resolve()?.folder)
+    pub fn folder(&self, context: &Context) -> Result<PathBuf> {
+        Ok(self.resolve(context)?.folder)
     }
 
     /// The folder, and the head's where one was asked for or the model's name stands for one.
-    pub fn resolve(&self) -> Result<Shipped> {
+    pub fn resolve(&self, context: &Context) -> Result<Shipped> {
+        let name = self.model.to_str().unwrap_or_default();
         let mut found = if self.model.is_dir() {
             Shipped { folder: self.model.clone(), head: None }
+        } else if let Some(shipped) = models::shipped(name) {
+            shipped
+        } else if let Some(name) = Name::parse(name).filter(|_| !self.model.exists()) {
+            Shipped { folder: name.folder(context)?, head: None }
         } else {
-            let name = self.model.to_str().unwrap_or_default();
-            models::shipped(name).ok_or_else(|| {
-                let names: Vec<_> = models::shipped_names().collect();
-                let message = format!(
-                    "no such folder; --model takes one in Hugging Face layout (config.json, \
-                     model.safetensors, tokenizer.json), or a shipped model: {}",
-                    names.join(", ")
-                );
-                Error::file(&self.model, message)
-            })?
+            let names: Vec<_> = models::shipped_names().collect();
+            let message = format!(
+                "no such folder; --model takes one in Hugging Face layout (config.json, \
+                 model.safetensors, tokenizer.json), org/name[@revision] of a repository in that \
+                 layout, or a shipped model: {}",
+                names.join(", ")
+            );
+            return Err(Error::file(&self.model, message));
         };
         if let Some(head) = &self.head {
             let inside = found.folder.join("heads").join(head);
@@ -62,7 +67,7 @@ impl ModelArg {
         let outputs = Outputs::Class { hidden_states };
         let options =
             BuildOptions { dtype: context.weight_dtype()?, outputs, ..BuildOptions::default() };
-        let Shipped { folder, head } = self.resolve()?;
+        let Shipped { folder, head } = self.resolve(context)?;
         let model = match head {
             Some(head) => models::open_head(folder, head, &options)?,
             None => models::open(folder, &options)?,

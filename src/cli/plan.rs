@@ -101,7 +101,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let (device, max_binding) = device(context, args.max_binding)?;
     let generates = matches!(model.info.class, Class::CausalLm | Class::Seq2SeqLm);
     let memory = if generates && !args.whole_pass {
-        let folder = args.model.folder()?;
+        let folder = args.model.folder(context)?;
         let dtype = context.weight_dtype()?;
         let source = if model.info.kind == Kind::EncoderDecoder { tokens } else { 0 };
         let capacity = Capacity { batch: args.batch, context: tokens, source };

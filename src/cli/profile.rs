@@ -60,7 +60,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
 /// A decoding step behind random tokens; an encoder's input is as long.
 fn decode(context: &Context, args: &Args) -> Result<()> {
     let device = Device::from(Choice::Gpu(context.gpu()?));
-    let (dtype, folder) = (context.weight_dtype()?, args.model.folder()?);
+    let (dtype, folder) = (context.weight_dtype()?, args.model.folder(context)?);
     let room = args.repetitions + 2;
     let model = Generator::open(folder, device, dtype, Some(args.tokens + room))?;
     let mut rng = Rng::new(7);

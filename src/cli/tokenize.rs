@@ -20,7 +20,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
-    let tokenizer = Tokenizer::open(args.model.folder()?)?;
+    let tokenizer = Tokenizer::open(args.model.folder(context)?)?;
     for text in &args.texts {
         context.check_cancelled()?;
         let encoding = tokenizer.encode(text, !args.no_special)?;

@@ -10,6 +10,7 @@ mod devices;
 mod folder;
 mod folders;
 mod generation;
+mod hub;
 mod program;
 mod streams;
 mod tensors;

@@ -102,7 +102,7 @@ fn generation(
     options: &MeasureOptions,
     [batch, tokens, new]: [usize; 3],
 ) -> Result<Row> {
-    let (dtype, folder) = (context.weight_dtype()?, args.model.folder()?);
+    let (dtype, folder) = (context.weight_dtype()?, args.model.folder(context)?);
     let open = |device| Generator::open(&folder, device, dtype, Some(tokens + new));
     let model = open(device.clone())?;
     let info = model.info();
