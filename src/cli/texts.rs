@@ -40,7 +40,7 @@ pub(super) fn task(
     model: &ModelArg,
     batch: usize,
 ) -> Result<(PathBuf, TaskOptions)> {
-    let Shipped { folder, head } = model.resolve()?;
+    let Shipped { folder, head } = model.resolve(context)?;
     Ok((folder, TaskOptions { head, dtype: context.weight_dtype()?, batch }))
 }
 

@@ -12,8 +12,8 @@ fn gpt2() -> String {
 fn case(name: &str, number: usize) -> Value {
     let file = std::fs::read_to_string(golden(name).join("golden.json")).unwrap();
     let index: Value = serde_json::from_str(&file).unwrap();
-    let all = index["cases"].as_array().unwrap().iter().filter(|c| c["kind"] == "generate");
-    all.skip(number).next().unwrap().clone()
+    let mut all = index["cases"].as_array().unwrap().iter().filter(|c| c["kind"] == "generate");
+    all.nth(number).unwrap().clone()
 }
 
 fn list(ids: &Value) -> String {
