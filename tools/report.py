@@ -32,6 +32,8 @@ SQUARE = ["512", "1024", "2048"]
 MNK = ["128x3072x768", "512x768x768"]
 BATCH, TOKENS = 32, 64
 MODEL = "models/all-MiniLM-L6-v2"
+# Random weights in GPT-2 small's shape: a prompt's pass, and steps of generation behind it.
+GPT2 = "models/gpt2-small-shape"
 BENCHES = [
     ["matmul", "--size", ",".join(SQUARE)],
     ["matmul", "--mnk", ",".join(MNK)],
@@ -39,6 +41,8 @@ BENCHES = [
     ["gemv", "--nk", "4096x4096"],
     ["norm", "--rows", "4096", "--cols", "768"],
     ["model", "--model", MODEL, "--batch", str(BATCH), "--tokens", str(TOKENS)],
+    ["model", "--model", GPT2, "--batch", "1", "--tokens", "128"],
+    ["model", "--model", GPT2, "--batch", "1", "--tokens", "128", "--new", "32"],
 ]
 
 
@@ -55,6 +59,8 @@ def measure(device, binary, busy):
     """One result: peers, then every bench on one device."""
     if not (ROOT / MODEL / "config.json").exists():
         run(["tools/get_minilm.sh"])
+    if not (ROOT / GPT2 / "config.json").exists():
+        run([sys.executable, "tools/make_gpt2_shape.py", GPT2])
     if binary is None:
         run(["cargo", "build", "--locked", "--release"])
         binary = Path(os.environ.get("CARGO_TARGET_DIR", "target")) / "release" / "tilewright"
@@ -118,7 +124,12 @@ def time_of(row):
 
 def rate_of(row):
     if row["bench"] == "model":
-        return f"{BATCH * 1e9 / row['median_ns']:.1f} sentences/s"
+        batch, tokens = (int(n) for n in re.findall(r"\d+", row["shape"])[:2])
+        if row["op"] == "decode":
+            return f"{batch * 1e9 / row['median_ns']:.1f} tokens/s"
+        if row["variant"] == "gpt2":
+            return f"{batch * tokens * 1e9 / row['median_ns']:.0f} tokens/s"
+        return f"{batch * 1e9 / row['median_ns']:.1f} sentences/s"
     if row["bench"] in ("gemv", "norm"):
         return f"{row['gbytes_per_s']:.2f} GB/s"
     return f"{row['gflops']:.1f} GFLOP/s"
