@@ -4,11 +4,10 @@
 // ... in rising order, then the lanes' winners meet in a fixed tree.
 //
 // Safety: a row is checked against `rows` before use and columns are below `cols`, so every
-// index is below rows * cols, the size of x, or below rows. Every lane writes its slots of
-// sh_value and sh_column before the first barrier.
+// index is below rows * cols, the size of x, or below rows. winner() writes its
+// memory before it reads it.
 #import fold
-
-const THREADS: u32 = 64u;
+#import winner
 
 struct Params {
     rows: u32,
@@ -18,9 +17,6 @@ var<immediate> params: Params;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;           // [rows, cols]
 @group(0) @binding(1) var<storage, read_write> index: array<u32>; // [rows]
-
-var<workgroup> sh_value: array<f32, THREADS>;
-var<workgroup> sh_column: array<u32, THREADS>;
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -43,21 +39,8 @@ fn main(
             column = c;
         }
     }
-    sh_value[lane] = value;
-    sh_column[lane] = column;
-    workgroupBarrier(); // every lane's winner is in place
-    for (var width = THREADS / 2u; width > 0u; width /= 2u) {
-        if (lane < width) {
-            let v = sh_value[lane + width];
-            let c = sh_column[lane + width];
-            if (v > sh_value[lane] || (v == sh_value[lane] && c < sh_column[lane])) {
-                sh_value[lane] = v;
-                sh_column[lane] = c;
-            }
-        }
-        workgroupBarrier(); // this level is complete before the next reads it
-    }
+    let best = winner(value, column, lane);
     if (lane == 0u) {
-        index[row] = sh_column[0];
+        index[row] = best;
     }
 }

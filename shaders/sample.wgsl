@@ -8,10 +8,9 @@
 // comes from a hash of seed, step, row and column, so that no state is kept.
 //
 // Safety: a row is checked against `rows` before use and columns are below `cols`, so every index is
-// below rows * cols, the size of x, or below rows. Every lane writes its slots of sh_value and
-// sh_column before the first barrier that precedes their reads.
+// below rows * cols, the size of x, or below rows. winner() writes its memory before it reads it.
 #import fold
-#import reduce_workgroup
+#import winner
 
 struct Params {
     rows: u32,
@@ -24,9 +23,6 @@ var<immediate> params: Params;
 // Bits of the temperature, top_k (0: all), bits of top_p and of min_p, the seed's halves.
 @group(0) @binding(1) var<storage, read> settings: array<u32>;    // [6]
 @group(0) @binding(2) var<storage, read_write> index: array<u32>; // [rows]
-
-var<workgroup> sh_value: array<f32, THREADS>;
-var<workgroup> sh_column: array<u32, THREADS>;
 
 // An integer that orders as the value does; 0 for a NaN.
 fn key_of(value: f32) -> u32 {
@@ -133,21 +129,8 @@ fn main(
             column = c;
         }
     }
-    sh_value[lane] = value;
-    sh_column[lane] = column;
-    workgroupBarrier(); // every lane's winner is in place
-    for (var width = THREADS / 2u; width > 0u; width /= 2u) {
-        if (lane < width) {
-            let v = sh_value[lane + width];
-            let c = sh_column[lane + width];
-            if (v > sh_value[lane] || (v == sh_value[lane] && c < sh_column[lane])) {
-                sh_value[lane] = v;
-                sh_column[lane] = c;
-            }
-        }
-        workgroupBarrier(); // this level is complete before the next reads it
-    }
+    let best = winner(value, column, lane);
     if (lane == 0u) {
-        index[row] = sh_column[0];
+        index[row] = best;
     }
 }

@@ -81,6 +81,7 @@ const SHARED: &[ShaderSource] = shared![
     "weight_f16_scalar",
     "weight_f32",
     "weight_f32_scalar",
+    "winner",
     "x_scalar",
     "x_vec4",
 ];
