@@ -173,6 +173,20 @@ fn each_fusion_can_be_switched_off_and_none_changes_the_result() {
 }
 
 #[test]
+fn nodes_that_nobody_reads_are_taken_out() {
+    let gpu = common::open(GpuOptions::default());
+    let mut graph = small_model();
+    let nodes = fuse(small_model(), &[]).unwrap().nodes().len();
+    let hidden = graph.outputs()[0].1;
+    let unread = graph.apply(Activate { activation: Activation::Relu }, [Some(hidden)]).unwrap();
+    graph.apply(Activate { activation: Activation::Relu }, [Some(unread)]).unwrap();
+    let graph = fuse(graph, &[]).unwrap();
+    assert_eq!(graph.nodes().len(), nodes);
+    let want = run(&session(&gpu, fuse(small_model(), &[]).unwrap(), sizes(1, 9)).unwrap(), 1, 9);
+    assert!(run(&session(&gpu, graph, sizes(1, 9)).unwrap(), 1, 9) == want);
+}
+
+#[test]
 fn weights_above_the_binding_limit_are_split_with_equal_bits() {
     let graph = || fuse(small_model(), &[]).unwrap();
     let whole = common::open(GpuOptions::default());

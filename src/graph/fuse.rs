@@ -3,6 +3,7 @@
 //! Each rewrite is one function and can be switched off by name. They run in the order of
 //! [`Fusion::ALL`], each until it finds nothing more.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::node::{Graph, Node, Source, Value, ValueInfo};
@@ -70,7 +71,7 @@ impl Fusion {
     }
 }
 
-/// Applies every rewrite that is not in `off`.
+/// Applies every rewrite that is not in `off`, and takes out what nobody reads.
 pub fn fuse(graph: Graph, off: &[Fusion]) -> Result<Graph> {
     let mut rewrite = Rewrite { nodes: graph.nodes.iter().cloned().map(Some).collect(), graph };
     for fusion in Fusion::ALL.into_iter().filter(|f| !off.contains(f)) {
@@ -78,9 +79,24 @@ pub fn fuse(graph: Graph, off: &[Fusion]) -> Result<Graph> {
             while rewrite.nodes[at].is_some() && fusion.apply(&mut rewrite, at)? {}
         }
     }
+    drop_unread(&mut rewrite);
     let Rewrite { mut graph, nodes } = rewrite;
     graph.nodes = nodes.into_iter().flatten().collect();
     Ok(graph)
+}
+
+/// Takes out nodes whose results nobody reads, such as a step's positions where the model's are
+/// relative. Those that write states stay.
+fn drop_unread(rewrite: &mut Rewrite) {
+    let mut read: HashSet<_> = rewrite.graph.outputs.iter().map(|(_, v)| *v).collect();
+    for slot in rewrite.nodes.iter_mut().rev() {
+        let Some(node) = slot else { continue };
+        if node.op.in_place().is_empty() && node.outputs.iter().all(|v| !read.contains(v)) {
+            *slot = None;
+        } else {
+            read.extend(node.inputs.iter().flatten());
+        }
+    }
 }
 
 /// A graph whose nodes can be taken out while positions stay.
