@@ -3,11 +3,11 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/draft.rs"]
+mod draft;
 #[path = "../common/golden.rs"]
 mod golden;
 mod random;
-#[path = "../common/random_folder.rs"]
-mod random_folder;
 mod steps;
 
 use std::path::{Path, PathBuf};
@@ -16,9 +16,9 @@ use std::sync::OnceLock;
 use golden::{Golden, LIMIT, assert_close};
 use serde_json::Value;
 use steps::{Most, Steps, best};
-use tilewright::Tensor;
 use tilewright::gpu::{Gpu, GpuOptions};
 use tilewright::models::{self, BuildOptions, Device, Kind, Runner};
+use tilewright::{DType, Tensor};
 
 /// The device under test, the same for all tests: they share its pipelines.
 fn gpu() -> Device {
@@ -49,6 +49,31 @@ fn whole_passes_match_pytorch() {
     for device in devices() {
         for (_, golden) in folders() {
             golden.check_forward(&device);
+        }
+    }
+}
+
+/// Weights in 16 bits: the device against the CPU closely, and both near the f32 model. A computed
+/// position table must stay f32.
+#[test]
+fn weights_in_16_bits() {
+    for name in ["bert2bert", "marian"] {
+        let golden = Golden::open(name);
+        let run = |device: &Device, dtype| {
+            let options = BuildOptions { dtype: Some(dtype), ..BuildOptions::default() };
+            let model = models::open(&golden.folder, &options).unwrap();
+            let case = golden.cases("forward")[0];
+            let inputs = golden.inputs(case, &model.info);
+            let given: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t)).collect();
+            Runner::new(model.graph, device.clone()).unwrap().run(&given).unwrap()
+        };
+        let [device, cpu] = devices().map(|device| run(&device, DType::BF16));
+        let exact = run(&Device::cpu(), DType::F32);
+        for (output, want) in &cpu {
+            assert_close(&device[output], want, None, LIMIT, &format!("{name} {output}"));
+            assert_close(want, &exact[output], None, 0.03, &format!("{name} {output} in bf16"));
+            let (narrow, wide) = (want.as_f32().unwrap(), exact[output].as_f32().unwrap());
+            assert!(narrow != wide, "{name} {output}: not stored in 16 bits");
         }
     }
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::test_runner::Config;
-use serde_json::{Value, json};
-use tilewright::Tensor;
+use serde_json::json;
 use tilewright::models::{self, BuildOptions, Device, Outputs, Runner, TOLERANCE, model_inputs};
 use tilewright::ops::Rng;
+use tilewright::{DType, Tensor};
 
+use super::draft::Draft;
 use super::golden::assert_close;
-use super::random_folder::RandomFolder;
 use super::steps::{Most, Steps};
 
 /// What every family's configuration is made of.
@@ -39,20 +39,27 @@ prop_compose! {
     }
 }
 
-/// Adds a family's tensors and gives its configuration.
-type Family = fn(&Shape, &mut RandomFolder) -> Value;
+/// A family's configuration and tensors.
+type Family = fn(&Shape) -> Draft;
 
-fn t5(shape: &Shape, folder: &mut RandomFolder) -> Value {
+fn t5(shape: &Shape) -> Draft {
     let Shape { heads, head_dim, inner, vocab, .. } = *shape;
     let [gated, tied, ..] = shape.flags;
     let (width, buckets, reach) = (heads * 11 + 4, 4 + inner % 20, 12 + vocab);
-    folder.matrix("shared.weight", vocab, width);
+    let mut draft = Draft::new(json!({
+        "model_type": "t5", "d_model": width, "d_kv": head_dim, "d_ff": inner, "num_heads": heads,
+        "num_layers": shape.layers[0], "num_decoder_layers": shape.layers[1], "vocab_size": vocab,
+        "relative_attention_num_buckets": buckets, "relative_attention_max_distance": reach,
+        "feed_forward_proj": if gated { "gated-gelu" } else { "relu" },
+        "tie_word_embeddings": tied,
+    }));
+    draft.matrix("shared.weight", [vocab, width]);
     if !tied {
-        folder.matrix("lm_head.weight", vocab, width);
+        draft.matrix("lm_head.weight", [vocab, width]);
     }
     for (side, layers) in ["encoder", "decoder"].into_iter().zip(shape.layers) {
         let first = format!("{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight");
-        folder.matrix(&first, buckets, heads);
+        draft.matrix(first, [buckets, heads]);
         for layer in 0..layers {
             let mut parts = vec!["SelfAttention", "DenseReluDense"];
             if side == "decoder" {
@@ -60,12 +67,12 @@ fn t5(shape: &Shape, folder: &mut RandomFolder) -> Value {
             }
             for (i, part) in parts.iter().enumerate() {
                 let at = format!("{side}.block.{layer}.layer.{i}");
-                folder.scale(&format!("{at}.layer_norm"), width);
+                draft.norm(&format!("{at}.layer_norm"), width, 1.0, false);
                 let mut matrix = |name: &str, rows, columns| {
-                    folder.matrix(&format!("{at}.{part}.{name}.weight"), rows, columns);
+                    draft.matrix(format!("{at}.{part}.{name}.weight"), [rows, columns]);
                 };
                 if part.ends_with("Attention") {
-                    ["q", "k", "v"].map(|name| matrix(name, heads * head_dim, width));
+                    ["q", "k", "v"].iter().for_each(|name| matrix(name, heads * head_dim, width));
                     matrix("o", width, heads * head_dim);
                     continue;
                 }
@@ -74,54 +81,19 @@ fn t5(shape: &Shape, folder: &mut RandomFolder) -> Value {
                 matrix("wo", width, inner);
             }
         }
-        folder.scale(&format!("{side}.final_layer_norm"), width);
+        draft.norm(&format!("{side}.final_layer_norm"), width, 1.0, false);
     }
-    json!({
-        "model_type": "t5", "d_model": width, "d_kv": head_dim, "d_ff": inner, "num_heads": heads,
-        "num_layers": shape.layers[0], "num_decoder_layers": shape.layers[1], "vocab_size": vocab,
-        "relative_attention_num_buckets": buckets, "relative_attention_max_distance": reach,
-        "feed_forward_proj": if gated { "gated-gelu" } else { "relu" },
-        "tie_word_embeddings": tied,
-    })
+    draft
 }
 
 /// BART, or Marian where the last flag says so.
-fn bart(shape: &Shape, folder: &mut RandomFolder) -> Value {
+fn bart(shape: &Shape) -> Draft {
     let Shape { heads, head_dim, inner, vocab, .. } = *shape;
     let [tied, before, embedding_norm, marian] = shape.flags;
     // A sinusoidal encoding has an even width.
     let width = heads * if marian { head_dim / 2 * 2 } else { head_dim };
     let positions = shape.source.max(shape.tokens);
-    folder.matrix("model.shared.weight", vocab, width);
-    if !tied {
-        folder.matrix("lm_head.weight", vocab, width);
-    }
-    for (side, layers) in ["encoder", "decoder"].into_iter().zip(shape.layers) {
-        if !marian {
-            let name = format!("model.{side}.embed_positions.weight");
-            folder.matrix(&name, positions + 2, width);
-        }
-        if embedding_norm {
-            folder.norm(&format!("model.{side}.layernorm_embedding"), width);
-        }
-        if before {
-            folder.norm(&format!("model.{side}.layer_norm"), width);
-        }
-        for layer in 0..layers {
-            let at = format!("model.{side}.layers.{layer}");
-            let cross = (side == "decoder").then_some("encoder_attn");
-            for part in ["self_attn"].into_iter().chain(cross) {
-                for name in ["q_proj", "k_proj", "v_proj", "out_proj"] {
-                    folder.linear(&format!("{at}.{part}.{name}"), width, width);
-                }
-                folder.norm(&format!("{at}.{part}_layer_norm"), width);
-            }
-            folder.linear(&format!("{at}.fc1"), inner, width);
-            folder.linear(&format!("{at}.fc2"), width, inner);
-            folder.norm(&format!("{at}.final_layer_norm"), width);
-        }
-    }
-    json!({
+    let mut draft = Draft::new(json!({
         "model_type": if marian { "marian" } else { "bart" }, "d_model": width,
         "encoder_layers": shape.layers[0], "decoder_layers": shape.layers[1],
         "encoder_attention_heads": heads, "decoder_attention_heads": heads,
@@ -129,84 +101,118 @@ fn bart(shape: &Shape, folder: &mut RandomFolder) -> Value {
         "max_position_embeddings": positions, "tie_word_embeddings": tied,
         "normalize_before": before, "add_final_layer_norm": before,
         "normalize_embedding": embedding_norm, "scale_embedding": marian,
-    })
+    }));
+    draft.matrix("model.shared.weight", [vocab, width]);
+    if !tied {
+        draft.matrix("lm_head.weight", [vocab, width]);
+    }
+    for (side, layers) in ["encoder", "decoder"].into_iter().zip(shape.layers) {
+        if !marian {
+            let name = format!("model.{side}.embed_positions.weight");
+            draft.matrix(name, [positions + 2, width]);
+        }
+        if embedding_norm {
+            draft.norm(&format!("model.{side}.layernorm_embedding"), width, 1.0, true);
+        }
+        if before {
+            draft.norm(&format!("model.{side}.layer_norm"), width, 1.0, true);
+        }
+        for layer in 0..layers {
+            let at = format!("model.{side}.layers.{layer}");
+            let cross = (side == "decoder").then_some("encoder_attn");
+            for part in ["self_attn"].into_iter().chain(cross) {
+                for name in ["q_proj", "k_proj", "v_proj", "out_proj"] {
+                    draft.linear(&format!("{at}.{part}.{name}"), [width, width], true);
+                }
+                draft.norm(&format!("{at}.{part}_layer_norm"), width, 1.0, true);
+            }
+            draft.linear(&format!("{at}.fc1"), [inner, width], true);
+            draft.linear(&format!("{at}.fc2"), [width, inner], true);
+            draft.norm(&format!("{at}.final_layer_norm"), width, 1.0, true);
+        }
+    }
+    draft
 }
 
-fn vaswani(shape: &Shape, folder: &mut RandomFolder) -> Value {
+fn vaswani(shape: &Shape) -> Draft {
     let Shape { heads, head_dim, inner, vocab, .. } = *shape;
     let [tied, norm_first, final_norm, gelu] = shape.flags;
     let width = heads * (head_dim / 2 * 2);
-    let embeddings: &[&str] =
-        if tied { &["src_embed"] } else { &["src_embed", "tgt_embed", "generator"] };
-    embeddings.iter().for_each(|name| folder.matrix(&format!("{name}.weight"), vocab, width));
-    for (side, layers) in ["encoder", "decoder"].into_iter().zip(shape.layers) {
-        for layer in 0..layers {
-            let at = format!("transformer.{side}.layers.{layer}");
-            let cross = (side == "decoder").then_some("multihead_attn");
-            for part in ["self_attn"].into_iter().chain(cross) {
-                folder.matrix(&format!("{at}.{part}.in_proj_weight"), 3 * width, width);
-                folder.vector(&format!("{at}.{part}.in_proj_bias"), 3 * width);
-                folder.linear(&format!("{at}.{part}.out_proj"), width, width);
-            }
-            folder.linear(&format!("{at}.linear1"), inner, width);
-            folder.linear(&format!("{at}.linear2"), width, inner);
-            let norms = if cross.is_some() { 3 } else { 2 };
-            (1..=norms).for_each(|i| folder.norm(&format!("{at}.norm{i}"), width));
-        }
-        if final_norm {
-            folder.norm(&format!("transformer.{side}.norm"), width);
-        }
-    }
-    json!({
+    let mut draft = Draft::new(json!({
         "model_type": "vaswani2017", "d_model": width, "nhead": heads, "dim_feedforward": inner,
         "num_encoder_layers": shape.layers[0], "num_decoder_layers": shape.layers[1],
         "activation": if gelu { "gelu" } else { "relu" }, "norm_first": norm_first,
         "final_norm": final_norm, "tie_embeddings": tied, "vocab_size": vocab,
         "max_len": shape.source.max(shape.tokens),
-    })
+    }));
+    let embeddings: &[&str] =
+        if tied { &["src_embed"] } else { &["src_embed", "tgt_embed", "generator"] };
+    embeddings.iter().for_each(|name| draft.matrix(format!("{name}.weight"), [vocab, width]));
+    for (side, layers) in ["encoder", "decoder"].into_iter().zip(shape.layers) {
+        for layer in 0..layers {
+            let at = format!("transformer.{side}.layers.{layer}");
+            let cross = (side == "decoder").then_some("multihead_attn");
+            for part in ["self_attn"].into_iter().chain(cross) {
+                draft.matrix(format!("{at}.{part}.in_proj_weight"), [3 * width, width]);
+                draft.vector(format!("{at}.{part}.in_proj_bias"), 3 * width);
+                draft.linear(&format!("{at}.{part}.out_proj"), [width, width], true);
+            }
+            draft.linear(&format!("{at}.linear1"), [inner, width], true);
+            draft.linear(&format!("{at}.linear2"), [width, inner], true);
+            let norms = if cross.is_some() { 3 } else { 2 };
+            (1..=norms).for_each(|i| draft.norm(&format!("{at}.norm{i}"), width, 1.0, true));
+        }
+        if final_norm {
+            draft.norm(&format!("transformer.{side}.norm"), width, 1.0, true);
+        }
+    }
+    draft
 }
 
-fn encoder_decoder(shape: &Shape, folder: &mut RandomFolder) -> Value {
+fn encoder_decoder(shape: &Shape) -> Draft {
     let Shape { heads, head_dim, inner, vocab, .. } = *shape;
     // The decoder's heads are all of one width, its number of them its own.
     let widths = [heads * head_dim, (4 - heads) * head_dim];
-    let sides = [("encoder", "encoder"), ("decoder", "decoder.bert")];
-    let mut config = json!({ "model_type": "encoder-decoder" });
-    for (i, (side, trunk)) in sides.into_iter().enumerate() {
+    let positions = shape.source.max(shape.tokens);
+    let section = |i: usize| {
+        json!({
+            "model_type": "bert", "hidden_size": widths[i], "num_hidden_layers": shape.layers[i],
+            "num_attention_heads": widths[i] / head_dim, "intermediate_size": inner,
+            "vocab_size": vocab, "max_position_embeddings": positions,
+            "is_decoder": i == 1, "add_cross_attention": i == 1,
+        })
+    };
+    let mut draft = Draft::new(json!({
+        "model_type": "encoder-decoder", "encoder": section(0), "decoder": section(1),
+    }));
+    for (i, trunk) in ["encoder", "decoder.bert"].into_iter().enumerate() {
         let (width, layers, decoder) = (widths[i], shape.layers[i], i == 1);
-        let rows = [("word", vocab), ("position", shape.source.max(shape.tokens))];
-        for (table, rows) in rows.into_iter().chain([("token_type", 2)]) {
-            folder.matrix(&format!("{trunk}.embeddings.{table}_embeddings.weight"), rows, width);
+        for (table, rows) in [("word", vocab), ("position", positions), ("token_type", 2)] {
+            draft.matrix(format!("{trunk}.embeddings.{table}_embeddings.weight"), [rows, width]);
         }
-        folder.norm(&format!("{trunk}.embeddings.LayerNorm"), width);
+        draft.norm(&format!("{trunk}.embeddings.LayerNorm"), width, 1.0, true);
         for layer in 0..layers {
             let at = format!("{trunk}.encoder.layer.{layer}");
             let cross = decoder.then_some("crossattention");
             for part in ["attention"].into_iter().chain(cross) {
                 for name in ["self.query", "self.key", "self.value", "output.dense"] {
-                    folder.linear(&format!("{at}.{part}.{name}"), width, width);
+                    draft.linear(&format!("{at}.{part}.{name}"), [width, width], true);
                 }
-                folder.norm(&format!("{at}.{part}.output.LayerNorm"), width);
+                draft.norm(&format!("{at}.{part}.output.LayerNorm"), width, 1.0, true);
             }
-            folder.linear(&format!("{at}.intermediate.dense"), inner, width);
-            folder.linear(&format!("{at}.output.dense"), width, inner);
-            folder.norm(&format!("{at}.output.LayerNorm"), width);
+            draft.linear(&format!("{at}.intermediate.dense"), [inner, width], true);
+            draft.linear(&format!("{at}.output.dense"), [width, inner], true);
+            draft.norm(&format!("{at}.output.LayerNorm"), width, 1.0, true);
         }
-        config[side] = json!({
-            "model_type": "bert", "hidden_size": width, "num_hidden_layers": layers,
-            "num_attention_heads": width / head_dim, "intermediate_size": inner,
-            "vocab_size": vocab, "max_position_embeddings": rows[1].1,
-            "is_decoder": decoder, "add_cross_attention": decoder,
-        });
     }
     let head = "decoder.cls.predictions";
-    folder.linear(&format!("{head}.transform.dense"), widths[1], widths[1]);
-    folder.norm(&format!("{head}.transform.LayerNorm"), widths[1]);
-    folder.vector(&format!("{head}.bias"), vocab);
+    draft.linear(&format!("{head}.transform.dense"), [widths[1], widths[1]], true);
+    draft.norm(&format!("{head}.transform.LayerNorm"), widths[1], 1.0, true);
+    draft.vector(format!("{head}.bias"), vocab);
     if widths[0] != widths[1] {
-        folder.linear("enc_to_dec_proj", widths[1], widths[0]);
+        draft.linear("enc_to_dec_proj", [widths[1], widths[0]], true);
     }
-    config
+    draft
 }
 
 /// Ids below `vocab` and a mask of rows of random lengths, the first one full.
@@ -219,9 +225,9 @@ fn rows(rng: &mut Rng, batch: usize, tokens: usize, vocab: usize) -> [Tensor; 2]
 }
 
 fn check(family: Family, shape: &Shape) {
-    let mut folder = RandomFolder::new(shape.seed);
-    let config = family(shape, &mut folder);
-    let path = folder.write(&config);
+    let folder = family(shape).write(DType::F32, shape.seed);
+    let path = &folder.0;
+    let config = std::fs::read_to_string(path.join("config.json")).unwrap();
     let what = format!("{shape:?} {config}");
     let options =
         BuildOptions { outputs: Outputs::Class { hidden_states: true }, ..BuildOptions::default() };

@@ -36,8 +36,9 @@ enum Place {
     Cpu { weights: Arc<HostWeights>, states: HostStates },
 }
 
-fn graph(folder: &Path, outputs: Outputs) -> Arc<Graph> {
-    let options = BuildOptions { outputs, ..BuildOptions::default() };
+fn graph(folder: &Path, outputs: Outputs, most: Most) -> Arc<Graph> {
+    let max_tokens = Some(most.source.max(most.context));
+    let options = BuildOptions { outputs, max_tokens, ..BuildOptions::default() };
     let model = models::open(folder, &options).unwrap();
     Arc::new(fuse(model.graph, &[]).unwrap())
 }
@@ -55,7 +56,8 @@ fn sizes(graph: &Graph, named: &[(&str, usize)]) -> Sizes {
 
 impl Steps {
     pub fn new(folder: &Path, device: &Device, most: Most) -> Self {
-        let (encode, decode) = (graph(folder, Outputs::Encode), graph(folder, Outputs::Decode));
+        let [encode, decode] =
+            [Outputs::Encode, Outputs::Decode].map(|outputs| graph(folder, outputs, most));
         let place = match device {
             Device::Cpu(weights) => {
                 Place::Cpu { weights: Arc::clone(weights), states: HostStates::default() }
