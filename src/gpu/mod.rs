@@ -10,6 +10,7 @@ mod commands;
 mod device;
 mod pipeline;
 mod shader;
+mod shared;
 mod timing;
 mod verdicts;
 
