@@ -9,13 +9,17 @@ use crate::program::{bert, command, cpu, device, finish, keys, text};
 #[test]
 fn every_command_has_help_that_names_its_options() {
     let global = ["--device", "--dtype", "--json", "--quiet", "--verbose"];
-    let cases: [(&[&str], &[&str]); 12] = [
+    let cases: [(&[&str], &[&str]); 16] = [
         (&["devices"], &[]),
         (&["run"], &["--model", "--input", "--output", "--hidden-states"]),
         (&["op"], &["--input", "--output", "--set", "--variant"]),
         (&["tokenize"], &["--model", "--no-special"]),
         (&["embed"], &["--model", "--file", "--format", "--output", "--pooling", "--normalize"]),
         (&["attend"], &["--model", "--pair", "--target", "--html"]),
+        (&["fill-mask"], &["--model", "--head", "--file", "--pair", "--top-k", "--batch"]),
+        (&["classify"], &["--model", "--head", "--file", "--pair", "--top-k", "--batch"]),
+        (&["tag"], &["--model", "--head", "--file", "--aggregation", "--batch"]),
+        (&["answer"], &["--question", "--context", "--context-file", "--top-k", "--file"]),
         (&["verify", "ops"], &[]),
         (&["verify", "model"], &["--model", "--input"]),
         (&["plan"], &["--model", "--batch", "--tokens", "--max-binding"]),

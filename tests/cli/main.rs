@@ -6,6 +6,7 @@ mod attend;
 mod common;
 mod demo;
 mod devices;
+mod encoders;
 #[path = "../common/folder.rs"]
 mod folder;
 mod folders;

@@ -3,9 +3,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/draft.rs"]
+mod draft;
 #[path = "../common/golden.rs"]
 mod golden;
-
+mod heads;
+mod random;
 mod tasks;
 
 use std::path::Path;
