@@ -235,7 +235,7 @@ fn fail(path: &Path, error: &tokenizers::Error) -> Error {
 }
 
 /// A JSON file that may be missing.
-fn optional(path: &Path) -> Result<Value> {
+pub(super) fn optional(path: &Path) -> Result<Value> {
     if path.symlink_metadata().is_err() {
         return Ok(Value::Null);
     }
