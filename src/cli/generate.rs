@@ -11,6 +11,7 @@ use super::model::ModelArg;
 use crate::error::{Error, Result};
 use crate::models::{Device, Kind};
 use crate::tasks::{Event, GenerateOptions, Generation, TextGenerator, Timing};
+use crate::text::{ChatTemplate, Message};
 use crate::weights::GenerationConfig;
 
 /// What all three commands take.
@@ -61,6 +62,12 @@ pub(crate) struct Args {
     /// Token ids instead of text, such as 5,17,3; may be given several times
     #[arg(long, value_name = "IDS", conflicts_with = "prompt", value_parser = parse_ids)]
     prompt_ids: Vec<Ids>,
+    /// Put the prompt into the model's chat template, as the user's message
+    #[arg(long, conflicts_with = "prompt_ids")]
+    chat: bool,
+    /// With --chat: a message from the system before the user's
+    #[arg(long, requires = "chat", value_name = "TEXT")]
+    system: Option<String>,
 }
 
 /// One prompt's ids; a type of its own, so that clap does not take it for many values.
@@ -149,7 +156,11 @@ impl Shared {
 pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let (model, config) = args.shared.open(context)?;
     let (texts, ids) = if args.prompt_ids.is_empty() {
-        let ids = model.encode(&args.prompt, true)?;
+        // A chat template writes the special tokens itself.
+        let ids = match args.chat {
+            true => model.encode(&chat(context, &args)?, false)?,
+            false => model.encode(&args.prompt, true)?,
+        };
         (args.prompt.clone(), ids)
     } else {
         let ids: Vec<_> = args.prompt_ids.iter().map(|ids| ids.0.clone()).collect();
@@ -158,7 +169,8 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     };
     // Text is streamed when there is one of it: several would be woven together.
     let stream = ids.len() == 1 && !context.json && config.num_beams == 1;
-    if stream && model.info().kind == Kind::Decoder {
+    let continues = model.info().kind == Kind::Decoder && !args.chat;
+    if stream && continues {
         context.write(texts[0].as_bytes())?;
     }
     let seed = args.shared.seed;
@@ -169,12 +181,23 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
         } else if stream {
             context.line("")?;
         } else {
-            let before = if model.info().kind == Kind::Decoder { prompt } else { "" };
+            let before = if continues { prompt } else { "" };
             context.line(&format!("{before}{}", generation.text))?;
         }
     }
     summary(context, &model, &generations, &timing);
     Ok(())
+}
+
+/// The prompts as the user's messages in the model's chat template.
+fn chat(context: &Context, args: &Args) -> Result<Vec<String>> {
+    let template = ChatTemplate::open(args.shared.model.folder(context)?, None)?;
+    let render = |prompt: &String| {
+        let system = args.system.iter().map(|text| Message::new("system", text));
+        let messages: Vec<_> = system.chain([Message::new("user", prompt)]).collect();
+        template.render(&messages, true)
+    };
+    args.prompt.iter().map(render).collect()
 }
 
 fn generate(

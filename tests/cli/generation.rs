@@ -164,6 +164,28 @@ fn prompts_that_do_not_fit_are_refused() {
 }
 
 #[test]
+fn a_chat_template_makes_the_prompt() {
+    let folder = Folder::new();
+    let model = folder.0.join("model");
+    copy_golden("gpt2", &model);
+    let run = |args: &[&str]| {
+        let model = text(&model);
+        let shared = ["generate", "--json", "--max-new-tokens", "4", "--model", &model];
+        cpu(shared.into_iter().chain(args.iter().copied()))
+    };
+    run(&["--chat", "--prompt", "she"]).fails(&["chat template"]);
+    let template = "{% for m in messages %}{{ m.role[0] }}: {{ m.content }}\n{% endfor %}\
+                    {% if add_generation_prompt %}a:{% endif %}";
+    std::fs::write(model.join("chat_template.jinja"), template).unwrap();
+    let chat = run(&["--chat", "--system", "be short", "--prompt", "she"]).json();
+    let plain = run(&["--prompt", "s: be short\nu: she\na:"]).json();
+    assert_eq!(chat["ids"], plain["ids"]);
+    std::fs::write(model.join("chat_template.jinja"), "{% for i in range(10**9) %}{% endfor %}")
+        .unwrap();
+    run(&["--chat", "--prompt", "she"]).fails(&["chat_template.jinja"]);
+}
+
+#[test]
 fn models_that_cannot_do_it_are_refused() {
     let bert = text(golden("bert_base"));
     cpu(["generate", "--prompt", "x", "--model", &bert]).fails(&["generates"]);
