@@ -212,8 +212,8 @@ def main():
     ropes = {FULL: LINEAR, SLIDING: dict(rope_type="default", rope_theta=300.0)}
     settings = LLAMA | dict(layer_types=kinds, rope_parameters=ropes, sliding_window=6)
     model = build(SEED - 1, "Gemma3ForCausalLM", settings)
-    save(to / "gemma3_older", model, older_gemma3)
-    write(to / "gemma3_older", model.double())
+    save(to / "gemma3_alternating", model, older_gemma3)
+    write(to / "gemma3_alternating", model.double())
 
 
 if __name__ == "__main__":

@@ -135,7 +135,9 @@ pub(super) fn build<D: Decoder>(
     for layer in 0..sizes.n_layers {
         states.push(decoder.layer(&mut graph, &sequence, layer, states[layer])?);
     }
+    graph.enter("final");
     let last = decoder.finish(&mut graph, states[sizes.n_layers])?;
+    graph.leave();
     states[sizes.n_layers] = last;
     if options.outputs != Outputs::Decode {
         hidden_states(&mut graph, options, "", &states);

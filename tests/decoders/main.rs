@@ -106,7 +106,12 @@ fn check_more(family: &str, count: usize) {
     all.sort();
     assert!(all.len() >= count, "{all:?}");
     for path in all {
-        check(path.to_str().unwrap());
+        let path = path.to_str().unwrap();
+        // The neighbour's model in another layout of the configuration, which is all to test.
+        match path.ends_with("_older") {
+            true => Golden::open(path).check_forward(&Device::cpu()),
+            false => check(path),
+        }
     }
 }
 

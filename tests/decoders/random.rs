@@ -164,7 +164,9 @@ fn opt(shape: &Shape, rng: &mut Rng) -> Draft {
 fn gpt_neox(shape: &Shape, rng: &mut Rng) -> Draft {
     let n = shape.n_heads() * shape.head_dim();
     let bias = flag(rng);
-    let share = (2 * (1 + rng.below(shape.half_head))) as f64 / shape.head_dim() as f64;
+    // Columns are rounded down, so the share lies a little above theirs, but not above 1.
+    let rotated = 2 * (1 + rng.below(shape.half_head));
+    let share = ((rotated as f64 + 0.25) / shape.head_dim() as f64).min(1.0);
     let more = json!({
         "rotary_pct": share,
         "rotary_emb_base": pick(rng, &[100, 10_000]),
