@@ -25,7 +25,7 @@ SECTIONS = {
         ["fill-mask", "--model", "reader", "--top-k", "3", "the food was [MASK], but the service was terrible."],
         ["translate", "--model", "translator", "to talu: will they need a red ring in a village?"],
         ["generate", "--model", "storyteller", "--max-new-tokens", "40", "--temperature", "0.7", "--seed", "1",
-         "--prompt", "once upon a time"],
+         "--prompt", "Once upon a time"],
         ["plan", "--model", "storyteller", "--batch", "4", "--tokens", "128"],
     ],
     "held-out": [["demo", "--held-out"]],

@@ -38,7 +38,7 @@ struct Shared {
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
     repetition_penalty: Option<f32>,
     /// Seed of the draws: the same one gives the same text on the same device
-    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    #[arg(long, default_value_t = 0, value_name = "SEED", allow_negative_numbers = true)]
     seed: u64,
     /// End the text in front of this string; may be given several times
     #[arg(long, value_name = "TEXT")]
@@ -170,11 +170,11 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     // Text is streamed when there is one of it: several would be woven together.
     let stream = ids.len() == 1 && !context.json && config.num_beams == 1;
     let continues = model.info().kind == Kind::Decoder && !args.chat;
-    if stream && continues {
-        context.write(texts[0].as_bytes())?;
-    }
+    // The prompt comes first, once there is something to follow it: errors come alone.
+    let lead = if continues { texts[0].as_str() } else { "" };
+    let shown = if stream { Some(lead) } else { None };
     let seed = args.shared.seed;
-    let (generations, timing) = generate(context, &model, &ids, &config, seed, stream)?;
+    let (generations, timing) = generate(context, &model, &ids, &config, seed, shown)?;
     for (prompt, generation) in texts.iter().zip(&generations) {
         if context.json {
             context.line(&answer(prompt, generation, &timing).to_string())?;
@@ -206,22 +206,29 @@ fn generate(
     ids: &[Vec<u32>],
     config: &GenerationConfig,
     seed: u64,
-    stream: bool,
+    mut shown: Option<&str>,
 ) -> Result<(Vec<Generation>, Timing)> {
     let mut loading = context.load_progress();
     let mut failed = None;
     let result = model.generate_ids(ids, config, seed, &mut |event| match event {
         Event::Loading(progress) => loading(progress),
         Event::Text(_, piece) => {
-            if stream && let Err(error) = context.write(piece.as_bytes()) {
-                failed = Some(error);
-                return ControlFlow::Break(());
+            if let Some(lead) = &mut shown {
+                let text = format!("{}{piece}", std::mem::take(lead));
+                if let Err(error) = context.write(text.as_bytes()) {
+                    failed = Some(error);
+                    return ControlFlow::Break(());
+                }
             }
             if context.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         }
     })?;
     context.warn(&model.generator().warnings());
     failed.map_or(Ok(()), Err)?;
+    if let Some(lead) = shown.filter(|lead| !lead.is_empty()) {
+        // Nothing followed.
+        context.write(lead.as_bytes())?;
+    }
     context.check_cancelled()?;
     Ok(result)
 }
@@ -282,7 +289,7 @@ fn answer_texts(context: &Context, args: TextArgs, task: &str) -> Result<()> {
     let (mut all, mut last) = (Vec::new(), Timing::default());
     for (texts, ids) in texts.chunks(args.batch).zip(ids.chunks(args.batch)) {
         let (generations, timing) =
-            generate(context, &model, ids, &config, args.shared.seed, false)?;
+            generate(context, &model, ids, &config, args.shared.seed, None)?;
         for (text, generation) in texts.iter().zip(&generations) {
             let line = match context.json {
                 true => answer(text, generation, &timing).to_string(),

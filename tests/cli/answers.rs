@@ -106,6 +106,7 @@ fn plan_adds_up() {
         "batch",
         "tokens",
         "weights",
+        "cache",
         "slots",
         "inputs",
         "outputs",
