@@ -25,7 +25,7 @@ pub struct Ahead {
 }
 
 impl Ahead {
-    /// A loop from output `from`, u32 [batch], to input `to` of as many elements, with up to
+    /// A loop from output `from`, u32 `[batch]`, to input `to` of as many elements, with up to
     /// `depth` steps on their way.
     pub fn new(session: &Session, from: &str, to: &str, depth: usize) -> Result<Self> {
         let graph = session.graph();

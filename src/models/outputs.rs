@@ -6,10 +6,10 @@ use crate::graph::{Graph, Value};
 use crate::ops::{Pool, Sample};
 use crate::tensor::{Dim, SymMeta};
 
-/// Name of the output that holds a decoding step's chosen ids, u32 [batch].
+/// Name of the output that holds a decoding step's chosen ids, u32 `[batch]`.
 pub const NEXT_TOKEN: &str = "next_token";
 
-/// Name of a decoding step's input that says how an id is chosen, u32 [6]; see
+/// Name of a decoding step's input that says how an id is chosen, u32 `[6]`; see
 /// [`Sampling::settings`](crate::ops::Sampling::settings).
 pub const SAMPLING: &str = "sampling";
 

@@ -181,7 +181,7 @@ impl Parameters {
         Ok(self.get(name, dims)?.stored_as(DType::F32))
     }
 
-    /// `{layer}.bias` [n], if the layer has one: where the checkpoint has it, or as
+    /// `{layer}.bias` `[n]`, if the layer has one: where the checkpoint has it, or as
     /// [`biased`](Self::biased) says.
     pub fn bias(&self, layer: &str, n: usize) -> Result<Option<Weight>> {
         let name = format!("{layer}.bias");

@@ -38,7 +38,7 @@ impl Sequence {
     ///
     /// Adds the symbols `past` and `context`. When `padded`, prompts may be padded on the left:
     /// the inputs `attention_mask` u32 [batch, context] (1 from a row's first real token on)
-    /// and `pads` u32 [batch] (padding tokens of a row) are added too.
+    /// and `pads` u32 `[batch]` (padding tokens of a row) are added too.
     pub fn step(graph: &mut Graph, ids: Value, padded: bool, base: usize) -> Result<Self> {
         let past = Dim::Sym(graph.symbol("past")?);
         let context = Dim::Sym(graph.symbol("context")?);
