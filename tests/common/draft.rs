@@ -12,8 +12,8 @@ use tilewright::weights;
 /// A configuration and the tensors that it asks for.
 pub struct Draft {
     config: Value,
-    /// Name, shape, and what values lie around.
-    tensors: Vec<(String, Vec<usize>, f32)>,
+    /// Name, shape, what values lie around, and how far compared to what keeps a state's size.
+    tensors: Vec<(String, Vec<usize>, f32, f32)>,
 }
 
 impl Draft {
@@ -23,12 +23,17 @@ impl Draft {
 
     /// A matrix or table.
     pub fn matrix(&mut self, name: impl Into<String>, dims: [usize; 2]) {
-        self.tensors.push((name.into(), dims.into(), 0.0));
+        self.scaled_matrix(name, dims, 1.0);
+    }
+
+    /// A matrix whose values are `scale` times as large as that of [`matrix`](Self::matrix).
+    pub fn scaled_matrix(&mut self, name: impl Into<String>, dims: [usize; 2], scale: f32) {
+        self.tensors.push((name.into(), dims.into(), 0.0, scale));
     }
 
     /// A bias.
     pub fn vector(&mut self, name: impl Into<String>, n: usize) {
-        self.tensors.push((name.into(), vec![n], 0.0));
+        self.tensors.push((name.into(), vec![n], 0.0, 1.0));
     }
 
     /// `{name}.weight` [n_out, n_in] and, if it has one, `{name}.bias` [n_out].
@@ -41,7 +46,7 @@ impl Draft {
 
     /// `{name}.weight` [width] with values around `middle` and, if it has one, `{name}.bias`.
     pub fn norm(&mut self, name: &str, width: usize, middle: f32, bias: bool) {
-        self.tensors.push((format!("{name}.weight"), vec![width], middle));
+        self.tensors.push((format!("{name}.weight"), vec![width], middle, 1.0));
         if bias {
             self.vector(format!("{name}.bias"), width);
         }
@@ -52,12 +57,12 @@ impl Draft {
         let mut rng = Rng::new(seed);
         let folder = Folder::new();
         folder.file("config.json", self.config.to_string());
-        let tensors = self.tensors.iter().map(|(name, dims, middle)| {
+        let tensors = self.tensors.iter().map(|(name, dims, middle, scale)| {
             let spread = match dims.as_slice() {
                 [_, n_in] => (*n_in as f32).sqrt().recip(),
                 _ => 0.2,
             };
-            let mut value = || middle + spread * rng.normal();
+            let mut value = || middle + scale * spread * rng.normal();
             let values = (0..dims.iter().product()).map(|_| value()).collect();
             let shape = tilewright::tensor::Shape::new(dims).unwrap();
             let tensor = tilewright::Tensor::f32(shape, values).unwrap();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use proptest::test_runner::Config;
+use proptest::test_runner::{Config, RngSeed};
 use serde_json::json;
 use tilewright::models::{self, BuildOptions, Device, Outputs, Runner, TOLERANCE, model_inputs};
 use tilewright::ops::Rng;
@@ -68,11 +68,18 @@ fn t5(shape: &Shape) -> Draft {
             for (i, part) in parts.iter().enumerate() {
                 let at = format!("{side}.block.{layer}.layer.{i}");
                 draft.norm(&format!("{at}.layer_norm"), width, 1.0, false);
-                let mut matrix = |name: &str, rows, columns| {
-                    draft.matrix(format!("{at}.{part}.{name}.weight"), [rows, columns]);
+                let mut scaled = |name: &str, rows, columns, scale| {
+                    let name = format!("{at}.{part}.{name}.weight");
+                    draft.scaled_matrix(name, [rows, columns], scale);
                 };
                 if part.ends_with("Attention") {
-                    ["q", "k", "v"].iter().for_each(|name| matrix(name, heads * head_dim, width));
+                    // T5 does not scale scores: its queries are small instead, or a score's
+                    // rounding would grow from layer to layer.
+                    scaled("q", heads * head_dim, width, (head_dim as f32).sqrt().recip());
+                }
+                let mut matrix = |name: &str, rows, columns| scaled(name, rows, columns, 1.0);
+                if part.ends_with("Attention") {
+                    ["k", "v"].iter().for_each(|name| matrix(name, heads * head_dim, width));
                     matrix("o", width, heads * head_dim);
                     continue;
                 }
@@ -257,10 +264,24 @@ fn check(family: Family, shape: &Shape) {
     steps.check(&inputs, &want, &[1, 40, 2], TOLERANCE, &what);
 }
 
+/// The same cases on every run and machine; `PROPTEST_RNG_SEED` draws others.
+fn seed() -> RngSeed {
+    match Config::default().rng_seed {
+        RngSeed::Random => RngSeed::Fixed(2017),
+        chosen => chosen,
+    }
+}
+
 /// Every case compiles pipelines of its own, so their number is what the test costs; families of
 /// one shape share most of them.
 fn config() -> Config {
-    Config { cases: 3, failure_persistence: None, max_shrink_iters: 30, ..Config::default() }
+    Config {
+        cases: 3,
+        rng_seed: seed(),
+        failure_persistence: None,
+        max_shrink_iters: 30,
+        ..Config::default()
+    }
 }
 
 proptest! {
