@@ -60,7 +60,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT", required_unless_present = "prompt_ids")]
     prompt: Vec<String>,
     /// Token ids instead of text, such as 5,17,3; may be given several times
-    #[arg(long, value_name = "IDS", conflicts_with = "prompt", value_parser = parse_ids)]
+    #[arg(long, value_name = "IDS", conflicts_with = "prompt", value_parser = parse_ids, allow_negative_numbers = true)]
     prompt_ids: Vec<Ids>,
     /// Put the prompt into the model's chat template, as the user's message
     #[arg(long, conflicts_with = "prompt_ids")]

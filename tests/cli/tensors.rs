@@ -148,7 +148,8 @@ fn check_golden(name: &str, device: &str) {
     let file = read(model.join("golden.safetensors"));
     let find = |name: &Value| &file[name.as_str().unwrap()];
     let run = Run::new(&model, device);
-    for (number, case) in index["cases"].as_array().unwrap().iter().enumerate() {
+    let cases = index["cases"].as_array().unwrap().iter().filter(|c| c["kind"] == "forward");
+    for (number, case) in cases.enumerate() {
         let given = case["inputs"].as_object().unwrap();
         let mut inputs: Vec<_> = given.iter().map(|(n, t)| (n.as_str(), find(t).clone())).collect();
         if number % 2 == 1 {
@@ -204,7 +205,7 @@ fn every_golden_model_agrees_with_the_cpu_node_by_node() {
         let args = ["verify", "model", "--device", &device, "--json", "--model", model];
         let answer = finish(command(args)).json();
         assert_eq!(answer["passed"], true, "{name}: {answer}");
-        assert!(answer["nodes"].as_u64().unwrap() > 10, "{name}: {answer}");
+        assert!(answer["nodes"].as_u64().unwrap() >= 8, "{name}: {answer}");
     }
 }
 
