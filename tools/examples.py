@@ -3,7 +3,7 @@
 
     tools/examples.py [--device NAME] [--binary PATH]
 
-Each section of README.md between markers such as `<!-- demo:begin -->` is made anew from the commands
+Each section of README.md between markers such as `<!-- tasks:begin -->` is made anew from the commands
 below, with the shipped models. Standard library only.
 """
 
@@ -18,7 +18,6 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 
 SECTIONS = {
-    "demo": [["demo"]],
     "tasks": [
         ["classify", "--model", "sentiment", "the plot was not boring at all."],
         ["tag", "--model", "entities", "anna tormin works for kelven bank in lake selford."],
