@@ -22,8 +22,9 @@ decide, by a hash, whether a story is held out, so no held-out combination is se
         "measures": """Perplexity is per token, over all tokens of a story but its first, without a token before it. A
 greedy continuation of a prompt keeps its facts when it ends by itself, names exactly two characters, has one
 coloured thing, and uses no pronoun that neither of them can have.""",
-        "limits": """It knows eight plots, two dozen names and a few hundred words. A prompt about anything else is bent
-back to one of them or falls apart.""",
+        "limits": """It knows eight plots, two dozen names and a few hundred words. A prompt should begin as its
+stories begin (`Once`, `Once upon a time`, `There once lived`, or a name that `was a`); one that starts in the
+middle or tells of anything else is bent back to a plot or falls apart.""",
     },
     "reader": {
         "title": "reader",

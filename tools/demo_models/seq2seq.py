@@ -55,7 +55,8 @@ def train(model, tokenizer, tasks, steps, batch, peak, seed):
             tokenizer.encode_batch([task["target"] for task in tasks]),
         )
     ]
-    print(f"  {len(ids)} examples, {sum(map(len, sum(map(list, ids[:1000]), []))) / 1000:.0f} tokens each")
+    tokens = sum(len(source) + len(target) for source, target in ids)
+    print(f"  {len(ids)} examples, {tokens / len(ids):.0f} tokens each")
     batches = training.shuffled_batches(ids, batch, seed, lambda pair: (len(pair[0]), len(pair[1])))
 
     def loss_of(rows):

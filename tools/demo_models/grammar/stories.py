@@ -67,6 +67,9 @@ MORALS = [
     "And they never forgot that day.",
 ]
 
+# What has a colour besides the thing of the story.
+OTHER_COLOURED = ["house", "door", "hill", "flute"]
+
 
 @dataclass
 class Character:
@@ -305,7 +308,7 @@ def keeps_its_facts(text):
     words = re.findall(r"[A-Za-z]+", text)
     named = {word for word in words if word in GIRLS + BOYS}
     pairs = zip(words, words[1:])
-    things = {pair for pair in pairs if pair[0] in COLOURS and pair[1] not in ("house", "door", "hill")}
+    things = {pair for pair in pairs if pair[0] in COLOURS and pair[1] not in OTHER_COLOURED}
     lower = {word.lower() for word in words}
     she, he = lower & {"she", "her"}, lower & {"he", "him", "his"}
     fitting = (not she or named & set(GIRLS)) and (not he or named & set(BOYS))
