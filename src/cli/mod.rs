@@ -20,6 +20,7 @@ mod op;
 mod plan;
 mod profile;
 mod run;
+mod score;
 mod tag;
 mod texts;
 mod tokenize;
@@ -72,6 +73,8 @@ enum Command {
     Translate(generate::TextArgs),
     /// Summarise texts with an encoder-decoder
     Summarize(generate::TextArgs),
+    /// How well a language model predicts texts: perplexity, pseudo-perplexity, losses
+    Score(score::Args),
     /// Which word attends to which, per layer and head, as a page
     Attend(attend::Args),
     /// Check kernels or a whole model against the CPU reference
@@ -110,6 +113,7 @@ pub fn run() -> ExitCode {
         Command::Generate(args) => generate::run(&context, args),
         Command::Translate(args) => generate::translate(&context, args),
         Command::Summarize(args) => generate::summarize(&context, args),
+        Command::Score(args) => score::run(&context, args),
         Command::Attend(args) => attend::run(&context, args),
         Command::Verify(args) => verify::run(&context, args),
         Command::Bench(args) => bench::run(&context, args),

@@ -174,6 +174,12 @@ impl Graph {
         self.outputs.push((name.into(), value));
     }
 
+    /// Takes a named result back; it stays a value that nodes may read.
+    pub fn take_output(&mut self, name: &str) -> Option<Value> {
+        let at = self.outputs.iter().position(|(n, _)| n == name)?;
+        Some(self.outputs.remove(at).1)
+    }
+
     /// Shape and dtype of a value.
     pub fn meta(&self, value: Value) -> &SymMeta {
         &self.values[value.0 as usize].meta

@@ -113,7 +113,11 @@ pub(super) fn build<D: Decoder>(
     let meta = SymMeta::u32([Dim::Sym(batch), Dim::Sym(tokens)]);
     let ids = graph.input("input_ids", meta.clone());
     let sequence = match options.outputs {
-        Outputs::Class { .. } => {
+        Outputs::MaskedTokens if class != Class::CausalLm => {
+            let expected = "a class with a language-model head";
+            return Err(config.error("architectures", "a model without a head", expected));
+        }
+        Outputs::Class { .. } | Outputs::MaskedTokens => {
             let mask = graph.input("attention_mask", meta);
             Sequence::whole(Some(mask)).with_base(D::BASE)
         }
@@ -124,7 +128,7 @@ pub(super) fn build<D: Decoder>(
             let expected = "a class with a language-model head, for generation";
             return Err(config.error("architectures", "a model without a head", expected));
         }
-        Outputs::Embedding { .. } | Outputs::MaskedTokens | Outputs::Encode => {
+        Outputs::Embedding { .. } | Outputs::Encode => {
             return Err(config.error("model_type", "a decoder", "a model with an encoder"));
         }
     };
@@ -139,7 +143,7 @@ pub(super) fn build<D: Decoder>(
     let last = decoder.finish(&mut graph, states[sizes.n_layers])?;
     graph.leave();
     states[sizes.n_layers] = last;
-    if options.outputs != Outputs::Decode {
+    if matches!(options.outputs, Outputs::Class { .. }) {
         hidden_states(&mut graph, options, "", &states);
         graph.output("last_hidden_state", last);
     }

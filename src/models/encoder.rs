@@ -2,7 +2,7 @@
 //! outputs on top. A family's file fills in names and sizes.
 
 use super::heads::{Heads, Trunk};
-use super::outputs::{POSITIONS, hidden_states};
+use super::outputs::{hidden_states, picked};
 use super::post_norm::{LayerNames, PostNorm};
 use super::{BuildOptions, Class, Files, Kind, Model, ModelInfo, Outputs, labels};
 use crate::error::Result;
@@ -10,7 +10,7 @@ use crate::graph::{Graph, Value};
 use crate::nn::{
     Attend, Norm, NormKind, Parameters, RelativeBias, Sequence, activation, add, linear, table,
 };
-use crate::ops::{Embedding, Gather, L2Normalize, PaddedPositions, Pool};
+use crate::ops::{Embedding, L2Normalize, PaddedPositions, Pool};
 use crate::tensor::{Dim, SymMeta};
 use crate::weights::{self, Config, Pooling};
 
@@ -231,9 +231,7 @@ impl Encoder {
                 self.heads.outputs(&mut graph, class, &self.trunk(config, last))?;
             }
             Outputs::MaskedTokens => {
-                let picks = Dim::Sym(graph.symbol("picks")?);
-                let picks = graph.input(POSITIONS, SymMeta::u32([Dim::Sym(batch), picks]));
-                let picked = graph.apply(Gather, [Some(last), Some(picks)])?;
+                let picked = picked(&mut graph, last)?;
                 self.heads.outputs(&mut graph, class, &self.trunk(config, picked))?;
             }
             Outputs::Encode | Outputs::Decode => {

@@ -22,6 +22,7 @@ mod heads;
 mod info;
 mod inputs;
 mod llama;
+mod loss;
 mod mpnet;
 mod opt;
 mod outputs;
@@ -43,6 +44,8 @@ pub use decoding::{AheadStats, Decoding};
 pub use generator::{Capacity, Generator};
 pub use info::{Class, DecoderInfo, Kind, ModelInfo, UNLIMITED, labels};
 pub use inputs::model_inputs;
+pub(crate) use loss::IGNORED;
+pub use loss::{LABELS, LOSS, token_losses};
 pub use outputs::{NEXT_TOKEN, POSITIONS, SAMPLING};
 pub use runner::{Device, Runner};
 pub use shipped::{Shipped, shipped, shipped_names};
@@ -68,9 +71,9 @@ pub enum Outputs {
         /// Whether the vector is scaled to length 1.
         normalize: bool,
     },
-    /// Only a masked LM's `logits` [batch, picks, vocabulary], at the tokens that the further
-    /// input [`POSITIONS`] u32 [batch, picks] names: the projection of all tokens would cost
-    /// more than all layers together.
+    /// Only a language model's `logits` [batch, picks, vocabulary], at the tokens (the decoder's,
+    /// behind an encoder) that the further input [`POSITIONS`] u32 [batch, picks] names: the
+    /// projection of all tokens would cost more than all layers together.
     MaskedTokens,
     /// The encoder of an encoder-decoder: `encoder_last_hidden_state`, and every decoder
     /// layer's keys and values of it, kept in states for [`Outputs::Decode`].

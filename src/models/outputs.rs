@@ -3,7 +3,7 @@
 use super::{BuildOptions, Outputs};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
-use crate::ops::{Pool, Sample};
+use crate::ops::{Gather, Pool, Sample};
 use crate::tensor::{Dim, SymMeta};
 
 /// Name of the output that holds a decoding step's chosen ids, u32 `[batch]`.
@@ -32,8 +32,17 @@ pub(super) fn hidden_states(
     }
 }
 
+/// The states, f32 [batch, picks, width], of the tokens that the input [`POSITIONS`] names.
+pub(super) fn picked(graph: &mut Graph, states: Value) -> Result<Value> {
+    let batch = graph.meta(states).dims.first().copied().unwrap_or(Dim::Const(1));
+    let picks = Dim::Sym(graph.symbol("picks")?);
+    let picks = graph.input(POSITIONS, SymMeta::u32([batch, picks]));
+    graph.apply(Gather, [Some(states), Some(picks)])
+}
+
 /// Gives out `logits` of a language model whose `head` turns hidden states into them: of every
-/// token in a whole pass, of the last one in a decoding step, which also chooses the next token.
+/// token in a whole pass, or of those picked; of the last one in a decoding step, which also
+/// chooses the next token.
 pub(super) fn language_model(
     graph: &mut Graph,
     options: &BuildOptions,
@@ -41,7 +50,9 @@ pub(super) fn language_model(
     head: impl FnOnce(&mut Graph, Value) -> Result<Value>,
 ) -> Result<()> {
     if options.outputs != Outputs::Decode {
-        let logits = head(graph, last)?;
+        let wanted =
+            if options.outputs == Outputs::MaskedTokens { picked(graph, last)? } else { last };
+        let logits = head(graph, wanted)?;
         graph.output("logits", logits);
         return Ok(());
     }

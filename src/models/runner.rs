@@ -60,8 +60,12 @@ pub struct Runner {
 impl Runner {
     /// Fuses the graph for this device.
     pub fn new(graph: Graph, device: Device) -> Result<Self> {
-        let graph = Arc::new(fuse(graph, &[])?);
-        Ok(Self { graph, device, session: Mutex::default() })
+        Ok(Self::fused(Arc::new(fuse(graph, &[])?), device))
+    }
+
+    /// A graph that is fused already, which several runners may share.
+    pub fn fused(graph: Arc<Graph>, device: Device) -> Self {
+        Self { graph, device, session: Mutex::default() }
     }
 
     /// The fused graph.

@@ -80,10 +80,12 @@ pub(super) fn build(
     config.token_id("decoder_start_token_id", sizes.decoder.vocab_size)?;
     let mut graph = Graph::new();
     match options.outputs {
-        Outputs::Class { .. } => class_outputs(&mut graph, stacks, options)?,
+        Outputs::Class { .. } | Outputs::MaskedTokens => {
+            class_outputs(&mut graph, stacks, options)?
+        }
         Outputs::Encode => encode(&mut graph, stacks)?,
         Outputs::Decode => decode(&mut graph, stacks, options)?,
-        Outputs::Embedding { .. } | Outputs::MaskedTokens => {
+        Outputs::Embedding { .. } => {
             let expected = "an encoder";
             return Err(config.error("model_type", "an encoder-decoder", expected));
         }
@@ -123,8 +125,10 @@ fn class_outputs(graph: &mut Graph, stacks: &impl Stacks, options: &BuildOptions
     let sequence = Sequence::whole(Some(own)).with_base(stacks.bases()[1]);
     let decoded = stacks.decode(graph, ids, &sequence, &memory)?;
     let decoder_last = decoded[decoded.len() - 1];
-    graph.output("encoder_last_hidden_state", encoder_last);
-    graph.output("decoder_last_hidden_state", decoder_last);
+    if options.outputs != Outputs::MaskedTokens {
+        graph.output("encoder_last_hidden_state", encoder_last);
+        graph.output("decoder_last_hidden_state", decoder_last);
+    }
     hidden_states(graph, options, "encoder_", &encoded);
     hidden_states(graph, options, "decoder_", &decoded);
     language_model(graph, options, decoder_last, |graph, last| stacks.head(graph, last))

@@ -9,6 +9,7 @@ mod entities;
 mod fill_mask;
 mod generate;
 mod rows;
+mod score;
 mod tag;
 mod texts;
 
@@ -19,5 +20,6 @@ pub use embed::{EmbedOptions, Embedder, Embedding};
 pub use entities::{Aggregation, Entity};
 pub use fill_mask::{Candidate, FillMask, Filled};
 pub use generate::{Event, GenerateOptions, Generation, TextGenerator, Timing};
+pub use score::{Objective, Score, ScoreOptions, Scorer, TokenScore};
 pub use tag::Tagger;
 pub use texts::{InputText, Step, TaskOptions};

@@ -9,7 +9,7 @@ use crate::program::{bert, command, cpu, device, finish, keys, text};
 #[test]
 fn every_command_has_help_that_names_its_options() {
     let global = ["--device", "--dtype", "--json", "--quiet", "--verbose"];
-    let cases: [(&[&str], &[&str]); 16] = [
+    let cases: [(&[&str], &[&str]); 17] = [
         (&["devices"], &[]),
         (&["run"], &["--model", "--input", "--output", "--hidden-states"]),
         (&["op"], &["--input", "--output", "--set", "--variant"]),
@@ -20,6 +20,7 @@ fn every_command_has_help_that_names_its_options() {
         (&["classify"], &["--model", "--head", "--file", "--pair", "--top-k", "--batch"]),
         (&["tag"], &["--model", "--head", "--file", "--aggregation", "--batch"]),
         (&["answer"], &["--question", "--context", "--context-file", "--top-k", "--file"]),
+        (&["score"], &["--model", "--file", "--objective", "--context", "--stride", "--seed"]),
         (&["verify", "ops"], &[]),
         (&["verify", "model"], &["--model", "--input"]),
         (&["plan"], &["--model", "--batch", "--tokens", "--max-binding"]),

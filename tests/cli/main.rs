@@ -13,5 +13,6 @@ mod folders;
 mod generation;
 mod hub;
 mod program;
+mod score;
 mod streams;
 mod tensors;
