@@ -21,6 +21,7 @@
 #import reduce_workgroup
 #import attention_common
 #import attention_io_vec4
+#import attention_kv_vec4
 #import attention_join_workgroup
 
 // Rows per workgroup, 1, 2, 4 or 8.
@@ -66,9 +67,8 @@ fn load_row(b: u32, row: Row, r: u32) {
     row_max[r] = NO_SCORE;
 }
 
-// Adds the products of vector i of the lane's key, which starts at element e, to all scores.
-fn score_step(e: u32, i: u32) {
-    let x = load_k(e, i);
+// Adds the products of vector i of the lane's key to all scores.
+fn score_vector(i: u32, x: vec4<f32>) {
     p[0] += dot(query_rows[i], x);
     if (ROWS > 1u) {
         p[1] += dot(query_rows[DIM4 + i], x);
@@ -85,30 +85,38 @@ fn score_step(e: u32, i: u32) {
     }
 }
 
-fn score_steps(e: u32, i: u32) {
-    score_step(e, i);
+// Two vectors from i on; the lane's key starts at element e.
+fn score_step(e: u32, i: u32) {
+    let x = load_k(e, i);
+    score_vector(i, x[0]);
     if (i + 1u < DIM4) {
-        score_step(e, i + 1u);
-    }
-    if (i + 2u < DIM4) {
-        score_step(e, i + 2u);
-    }
-    if (i + 3u < DIM4) {
-        score_step(e, i + 3u);
+        score_vector(i + 1u, x[1]);
     }
 }
 
 // Sixteen vectors from i on.
 fn score_steps_16(e: u32, i: u32) {
-    score_steps(e, i);
+    score_step(e, i);
+    if (i + 2u < DIM4) {
+        score_step(e, i + 2u);
+    }
     if (i + 4u < DIM4) {
-        score_steps(e, i + 4u);
+        score_step(e, i + 4u);
+    }
+    if (i + 6u < DIM4) {
+        score_step(e, i + 6u);
     }
     if (i + 8u < DIM4) {
-        score_steps(e, i + 8u);
+        score_step(e, i + 8u);
+    }
+    if (i + 10u < DIM4) {
+        score_step(e, i + 10u);
     }
     if (i + 12u < DIM4) {
-        score_steps(e, i + 12u);
+        score_step(e, i + 12u);
+    }
+    if (i + 14u < DIM4) {
+        score_step(e, i + 14u);
     }
 }
 
@@ -116,9 +124,8 @@ fn add_value(at: u32, r: u32, x: vec4<f32>) {
     sums[at] = sums[at] * rescale[r] + p[r] * x;
 }
 
-// Weighs vector i of the lane's value, which starts at element e, into all rows.
-fn value_step(e: u32, i: u32) {
-    let x = load_v(e, i);
+// Weighs vector i of the lane's value into all rows.
+fn value_vector(i: u32, x: vec4<f32>) {
     add_value(i, 0u, x);
     if (ROWS > 1u) {
         add_value(DIM4 + i, 1u, x);
@@ -135,30 +142,38 @@ fn value_step(e: u32, i: u32) {
     }
 }
 
-fn value_steps(e: u32, i: u32) {
-    value_step(e, i);
+// Two vectors from i on; the lane's value starts at element e.
+fn value_step(e: u32, i: u32) {
+    let x = load_v(e, i);
+    value_vector(i, x[0]);
     if (i + 1u < DIM4) {
-        value_step(e, i + 1u);
-    }
-    if (i + 2u < DIM4) {
-        value_step(e, i + 2u);
-    }
-    if (i + 3u < DIM4) {
-        value_step(e, i + 3u);
+        value_vector(i + 1u, x[1]);
     }
 }
 
 // Sixteen vectors from i on.
 fn value_steps_16(e: u32, i: u32) {
-    value_steps(e, i);
+    value_step(e, i);
+    if (i + 2u < DIM4) {
+        value_step(e, i + 2u);
+    }
     if (i + 4u < DIM4) {
-        value_steps(e, i + 4u);
+        value_step(e, i + 4u);
+    }
+    if (i + 6u < DIM4) {
+        value_step(e, i + 6u);
     }
     if (i + 8u < DIM4) {
-        value_steps(e, i + 8u);
+        value_step(e, i + 8u);
+    }
+    if (i + 10u < DIM4) {
+        value_step(e, i + 10u);
     }
     if (i + 12u < DIM4) {
-        value_steps(e, i + 12u);
+        value_step(e, i + 12u);
+    }
+    if (i + 14u < DIM4) {
+        value_step(e, i + 14u);
     }
 }
 

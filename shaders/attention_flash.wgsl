@@ -16,6 +16,7 @@
 #import fold
 #import attention_common
 #import attention_io_vec4
+#import attention_kv_vec4
 
 // Queries per workgroup: a multiple of 4, at most 128.
 const BLOCK_Q: u32 = 64u;
@@ -26,6 +27,8 @@ const THREADS: u32 = BLOCK_Q * 2u;
 const KEYS: u32 = BLOCK_K / 8u;
 // Vectors of the output per invocation.
 const VECTORS: u32 = (DIM4 + 7u) / 8u;
+// Pairs of vectors of a head, as they are loaded.
+const PAIRS: u32 = (DIM4 + 1u) / 2u;
 // Vectors of a head between two keys of the tile; odd, so that 8 keys fall into different banks.
 const PITCH: u32 = DIM4 | 1u;
 
@@ -36,17 +39,31 @@ var<workgroup> sh_p: array<vec4<f32>, BLOCK_K * BLOCK_Q / 4u>;
 // [8, BLOCK_Q / 4]: each column's largest score or sum of weights per query.
 var<workgroup> sh_row: array<vec4<f32>, BLOCK_Q * 2u>;
 
+// Where pair n of vectors of a tile lies: its key and its first vector.
+fn place(n: u32) -> vec2<u32> {
+    return vec2(n / PAIRS, n % PAIRS * 2u);
+}
+
+fn keep(at: vec2<u32>, x: mat2x4<f32>) {
+    sh_kv[at.x * PITCH + at.y] = x[0];
+    if (DIM4 % 2u == 0u || at.y + 1u < DIM4) {
+        sh_kv[at.x * PITCH + at.y + 1u] = x[1];
+    }
+}
+
 fn load_keys(base: u32, first: u32, thread: u32) {
-    for (var t = thread; t < BLOCK_K * DIM4; t += THREADS) {
-        let key = min(first + t / DIM4, params.kv_len - 1u);
-        sh_kv[t / DIM4 * PITCH + t % DIM4] = load_k(base + key * params.k_token, t % DIM4);
+    for (var n = thread; n < BLOCK_K * PAIRS; n += THREADS) {
+        let at = place(n);
+        let key = min(first + at.x, params.kv_len - 1u);
+        keep(at, load_k(base + key * params.k_token, at.y));
     }
 }
 
 fn load_values(base: u32, first: u32, thread: u32) {
-    for (var t = thread; t < BLOCK_K * DIM4; t += THREADS) {
-        let key = min(first + t / DIM4, params.kv_len - 1u);
-        sh_kv[t / DIM4 * PITCH + t % DIM4] = load_v(base + key * params.v_token, t % DIM4);
+    for (var n = thread; n < BLOCK_K * PAIRS; n += THREADS) {
+        let at = place(n);
+        let key = min(first + at.x, params.kv_len - 1u);
+        keep(at, load_v(base + key * params.v_token, at.y));
     }
 }
 

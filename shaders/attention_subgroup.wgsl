@@ -20,6 +20,7 @@
 #import fold
 #import attention_common
 #import attention_io_vec4
+#import attention_kv_vec4
 
 // Lanes of a subgroup, which is the workgroup.
 const SUBGROUP: u32 = 8u;
@@ -70,9 +71,8 @@ fn score_keys(
     }
 }
 
-// Adds the products of vector i to all scores of the step. The lane's key starts at element e.
-fn score_step(e: u32, i: u32) {
-    let x = load_k(e, i);
+// Adds the products of vector i to all scores of the step. x: that vector of the lane's key.
+fn score_vector(i: u32, x: vec4<f32>) {
     score_keys(
         i,
         0u,
@@ -93,30 +93,38 @@ fn score_step(e: u32, i: u32) {
     }
 }
 
-fn score_steps(e: u32, i: u32) {
-    score_step(e, i);
+// Two vectors from i on; the lane's key starts at element e.
+fn score_step(e: u32, i: u32) {
+    let x = load_k(e, i);
+    score_vector(i, x[0]);
     if (i + 1u < DIM4) {
-        score_step(e, i + 1u);
-    }
-    if (i + 2u < DIM4) {
-        score_step(e, i + 2u);
-    }
-    if (i + 3u < DIM4) {
-        score_step(e, i + 3u);
+        score_vector(i + 1u, x[1]);
     }
 }
 
 // Sixteen vectors from i on.
 fn score_steps_16(e: u32, i: u32) {
-    score_steps(e, i);
+    score_step(e, i);
+    if (i + 2u < DIM4) {
+        score_step(e, i + 2u);
+    }
     if (i + 4u < DIM4) {
-        score_steps(e, i + 4u);
+        score_step(e, i + 4u);
+    }
+    if (i + 6u < DIM4) {
+        score_step(e, i + 6u);
     }
     if (i + 8u < DIM4) {
-        score_steps(e, i + 8u);
+        score_step(e, i + 8u);
+    }
+    if (i + 10u < DIM4) {
+        score_step(e, i + 10u);
     }
     if (i + 12u < DIM4) {
-        score_steps(e, i + 12u);
+        score_step(e, i + 12u);
+    }
+    if (i + 14u < DIM4) {
+        score_step(e, i + 14u);
     }
 }
 
@@ -139,9 +147,8 @@ fn add_values(
     }
 }
 
-// Weighs vector i of the step's values into all rows. The lane's value starts at element e.
-fn value_step(e: u32, i: u32) {
-    let x = load_v(e, i);
+// Weighs vector i of the step's values into all rows. x: that vector of the lane's value.
+fn value_vector(i: u32, x: vec4<f32>) {
     sums[4u * i] *= rescale[0];
     if (ROWS > 1u) {
         sums[4u * i + 1u] *= rescale[1];
@@ -170,30 +177,38 @@ fn value_step(e: u32, i: u32) {
     }
 }
 
-fn value_steps(e: u32, i: u32) {
-    value_step(e, i);
+// Two vectors from i on; the lane's value starts at element e.
+fn value_step(e: u32, i: u32) {
+    let x = load_v(e, i);
+    value_vector(i, x[0]);
     if (i + 1u < DIM4) {
-        value_step(e, i + 1u);
-    }
-    if (i + 2u < DIM4) {
-        value_step(e, i + 2u);
-    }
-    if (i + 3u < DIM4) {
-        value_step(e, i + 3u);
+        value_vector(i + 1u, x[1]);
     }
 }
 
 // Sixteen vectors from i on.
 fn value_steps_16(e: u32, i: u32) {
-    value_steps(e, i);
+    value_step(e, i);
+    if (i + 2u < DIM4) {
+        value_step(e, i + 2u);
+    }
     if (i + 4u < DIM4) {
-        value_steps(e, i + 4u);
+        value_step(e, i + 4u);
+    }
+    if (i + 6u < DIM4) {
+        value_step(e, i + 6u);
     }
     if (i + 8u < DIM4) {
-        value_steps(e, i + 8u);
+        value_step(e, i + 8u);
+    }
+    if (i + 10u < DIM4) {
+        value_step(e, i + 10u);
     }
     if (i + 12u < DIM4) {
-        value_steps(e, i + 12u);
+        value_step(e, i + 12u);
+    }
+    if (i + 14u < DIM4) {
+        value_step(e, i + 14u);
     }
 }
 

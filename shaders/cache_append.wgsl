@@ -1,18 +1,19 @@
 // k_cache[b, offset + t, c] = k[b, t, k_column + c], and the same for v: the keys and values of new
 // tokens go behind those of earlier ones.
 //
-// k_cache, v_cache: [batch, context, width]; k, v: [batch, tokens, row], where a row may hold
-// other columns too. Invocation i moves column i % width of token i / width, of both.
+// k_cache, v_cache: [batch, context, width], PER_WORD columns to a word; k, v: [batch, tokens, row],
+// where a row may hold other columns too. Invocation i moves word i % words of token i / words, of
+// both.
 //
-// Safety: a token is checked against batch * tokens, its position against context before it is
-// written, and the host checked columns against rows.
+// Safety: a word is checked against batch * tokens * words, its position against context before it
+// is written, and the host checked columns against rows.
 #import fold
 
 struct Params {
-    count: u32, // batch * tokens * width
+    count: u32, // batch * tokens * words
     tokens: u32,
     context: u32,
-    width: u32,
+    words: u32, // of a row of a cache: width / PER_WORD
     offset: u32,
     k_row: u32,
     k_column: u32,
@@ -21,10 +22,10 @@ struct Params {
 }
 var<immediate> params: Params;
 
-@group(0) @binding(0) var<storage, read> k: array<f32>;             // [batch, tokens, k_row]
-@group(0) @binding(1) var<storage, read> v: array<f32>;             // [batch, tokens, v_row]
-@group(0) @binding(2) var<storage, read_write> k_cache: array<f32>; // [batch, context, width]
-@group(0) @binding(3) var<storage, read_write> v_cache: array<f32>; // [batch, context, width]
+@group(0) @binding(0) var<storage, read> k: array<f32>; // [batch, tokens, k_row]
+@group(0) @binding(1) var<storage, read> v: array<f32>; // [batch, tokens, v_row]
+
+#import cache_f32
 
 @compute @workgroup_size(64)
 fn main(
@@ -36,13 +37,13 @@ fn main(
     if (i >= params.count) {
         return;
     }
-    let row = i / params.width;
-    let c = i % params.width;
+    let row = i / params.words;
+    let word = i % params.words;
     let position = params.offset + row % params.tokens;
     if (position >= params.context) {
         return;
     }
-    let to = (row / params.tokens * params.context + position) * params.width + c;
-    k_cache[to] = k[row * params.k_row + params.k_column + c];
-    v_cache[to] = v[row * params.v_row + params.v_column + c];
+    let to = (row / params.tokens * params.context + position) * params.words + word;
+    keep_k(to, row * params.k_row + params.k_column + word * PER_WORD);
+    keep_v(to, row * params.v_row + params.v_column + word * PER_WORD);
 }

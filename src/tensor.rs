@@ -284,13 +284,9 @@ impl Tensor {
         }
     }
 
-    /// The elements of a float32 tensor, to be changed; an error for any other dtype.
-    pub fn as_f32_mut(&mut self) -> Result<&mut [f32]> {
-        let meta = self.meta();
-        match &mut self.data {
-            Data::F32(v) => Ok(v),
-            _ => Err(Error::Argument(format!("an f32 tensor is needed, got {meta}"))),
-        }
+    /// The elements, to be changed.
+    pub fn data_mut(&mut self) -> &mut Data {
+        &mut self.data
     }
 
     /// The elements of a u32 tensor; an error for any other dtype.

@@ -1,13 +1,9 @@
-// Operands in f32, read element by element: any head_dim, stride and start.
+// Queries and results in f32, element by element: any head_dim, stride and start.
 // A head starts at element e of its buffer; i counts its vectors, i < DIM4. Elements beyond
 // HEAD_DIM read as 0 and are not written.
 
 // [B, T, H, head_dim] in the order that the strides give.
 @group(0) @binding(0) var<storage, read> q: array<f32>;
-// [B, S, G, head_dim] in the order that the strides give.
-@group(0) @binding(1) var<storage, read> k: array<f32>;
-// [B, S, G, head_dim] in the order that the strides give.
-@group(0) @binding(2) var<storage, read> v: array<f32>;
 // [B, T, H, head_dim] in the order that the strides give.
 @group(0) @binding(6) var<storage, read_write> out: array<f32>;
 
@@ -22,36 +18,6 @@ fn load_q(e: u32, i: u32) -> vec4<f32> {
     }
     if (d + 3u < HEAD_DIM) {
         x.w = q[e + d + 3u];
-    }
-    return x;
-}
-
-fn load_k(e: u32, i: u32) -> vec4<f32> {
-    let d = 4u * i;
-    var x = vec4<f32>(k[e + d], 0.0, 0.0, 0.0);
-    if (d + 1u < HEAD_DIM) {
-        x.y = k[e + d + 1u];
-    }
-    if (d + 2u < HEAD_DIM) {
-        x.z = k[e + d + 2u];
-    }
-    if (d + 3u < HEAD_DIM) {
-        x.w = k[e + d + 3u];
-    }
-    return x;
-}
-
-fn load_v(e: u32, i: u32) -> vec4<f32> {
-    let d = 4u * i;
-    var x = vec4<f32>(v[e + d], 0.0, 0.0, 0.0);
-    if (d + 1u < HEAD_DIM) {
-        x.y = v[e + d + 1u];
-    }
-    if (d + 2u < HEAD_DIM) {
-        x.z = v[e + d + 2u];
-    }
-    if (d + 3u < HEAD_DIM) {
-        x.w = v[e + d + 3u];
     }
     return x;
 }

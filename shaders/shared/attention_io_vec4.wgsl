@@ -1,25 +1,13 @@
-// Operands in f32, read 4 elements at a time: head_dim, strides and starts are multiples of 4.
+// Queries and results in f32, 4 elements at a time: head_dim, strides and starts are multiples of 4.
 // A head starts at element e of its buffer; i counts its vectors, i < DIM4.
 
 // [B, T, H, head_dim] in the order that the strides give.
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
-// [B, S, G, head_dim] in the order that the strides give.
-@group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;
-// [B, S, G, head_dim] in the order that the strides give.
-@group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;
 // [B, T, H, head_dim] in the order that the strides give.
 @group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
 
 fn load_q(e: u32, i: u32) -> vec4<f32> {
     return q[e / 4u + i];
-}
-
-fn load_k(e: u32, i: u32) -> vec4<f32> {
-    return k[e / 4u + i];
-}
-
-fn load_v(e: u32, i: u32) -> vec4<f32> {
-    return v[e / 4u + i];
 }
 
 fn store_out(e: u32, i: u32, value: vec4<f32>) {

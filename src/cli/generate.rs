@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Context;
 use super::context::read_text;
-use super::model::ModelArg;
+use super::model::{CacheArg, ModelArg};
 use crate::error::{Error, Result};
 use crate::models::{Device, Kind};
 use crate::tasks::{Event, GenerateOptions, Generation, TextGenerator, Timing};
@@ -49,6 +49,8 @@ struct Shared {
     /// Most tokens of prompt and result together; the caches are made for them
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 24), allow_negative_numbers = true)]
     context: Option<u64>,
+    #[command(flatten)]
+    cache: CacheArg,
 }
 
 #[derive(clap::Args)]
@@ -107,6 +109,7 @@ impl Shared {
         let options = GenerateOptions {
             dtype: context.weight_dtype()?,
             max_tokens: self.context.map(|n| n as usize),
+            cache: self.cache.dtype(),
         };
         let folder = self.model.folder(context)?;
         let model = TextGenerator::open(folder, Device::from(context.device()?), options)?;

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
+
 use super::Context;
 use super::hub::Name;
 use crate::error::{Error, Result};
 use crate::models::{self, BuildOptions, Model, ModelInfo, Outputs, Shipped, model_inputs};
 use crate::ops::Rng;
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 use crate::weights::SafeTensors;
 
 /// `--model DIR-or-NAME-or-REPOSITORY`.
@@ -74,6 +76,41 @@ impl ModelArg {
         };
         model.notices.iter().for_each(|n| context.notice(n));
         Ok(model)
+    }
+}
+
+/// How a model's keys and values are kept from one generated token to the next.
+#[derive(clap::Args)]
+pub(super) struct CacheArg {
+    /// Storage of keys and values that are kept from token to token
+    #[arg(long, value_enum, default_value = "f32", value_name = "DTYPE")]
+    cache_dtype: CacheType,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum CacheType {
+    /// As they are computed
+    F32,
+    /// Half the memory and traffic, at 11 bits of precision
+    F16,
+}
+
+impl CacheArg {
+    pub fn dtype(&self) -> DType {
+        match self.cache_dtype {
+            CacheType::F32 => DType::F32,
+            CacheType::F16 => DType::F16,
+        }
+    }
+
+    /// Options of a model that generates at most so many tokens, prompts included.
+    pub fn options(&self, context: &Context, max_tokens: usize) -> Result<BuildOptions> {
+        Ok(BuildOptions {
+            dtype: context.weight_dtype()?,
+            max_tokens: Some(max_tokens),
+            cache: self.dtype(),
+            ..BuildOptions::default()
+        })
     }
 }
 

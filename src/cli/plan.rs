@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::Context;
 use super::context::count;
-use super::model::ModelArg;
+use super::model::{CacheArg, ModelArg};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuOptions, NO_ADAPTER_HELP, adapters};
 use crate::graph::{Graph, Plan, fuse};
@@ -16,6 +16,8 @@ use crate::tensor::{Sizes, Sym};
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArg,
+    #[command(flatten)]
+    cache: CacheArg,
     /// Sequences at once
     #[arg(long, default_value_t = 1, value_parser = count(), allow_negative_numbers = true)]
     batch: usize,
@@ -102,10 +104,10 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let generates = matches!(model.info.class, Class::CausalLm | Class::Seq2SeqLm);
     let memory = if generates && !args.whole_pass {
         let folder = args.model.folder(context)?;
-        let dtype = context.weight_dtype()?;
         let source = if model.info.kind == Kind::EncoderDecoder { tokens } else { 0 };
         let capacity = Capacity { batch: args.batch, context: tokens, source };
-        let generator = Generator::open(folder, Device::cpu(), dtype, Some(tokens))?;
+        let options = args.cache.options(context, tokens)?;
+        let generator = Generator::open(folder, Device::cpu(), &options)?;
         Memory::generating(&generator, capacity, max_binding)?
     } else {
         let graph = fuse(model.graph, &[])?;

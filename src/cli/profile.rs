@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Context;
 use super::context::count;
-use super::model::{ModelArg, by_name, random_inputs};
+use super::model::{CacheArg, ModelArg, by_name, random_inputs};
 use super::plan::capacity;
 use crate::error::Result;
 use crate::files::write_whole;
@@ -22,6 +22,8 @@ use crate::ops::{Rng, Sampling};
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArg,
+    #[command(flatten)]
+    cache: CacheArg,
     /// Sequences at once
     #[arg(long, default_value_t = 1, value_parser = count(), allow_negative_numbers = true)]
     batch: usize,
@@ -60,9 +62,9 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
 /// A decoding step behind random tokens; an encoder's input is as long.
 fn decode(context: &Context, args: &Args) -> Result<()> {
     let device = Device::from(Choice::Gpu(context.gpu()?));
-    let (dtype, folder) = (context.weight_dtype()?, args.model.folder(context)?);
     let room = args.repetitions + 2;
-    let model = Generator::open(folder, device, dtype, Some(args.tokens + room))?;
+    let options = args.cache.options(context, args.tokens + room)?;
+    let model = Generator::open(args.model.folder(context)?, device, &options)?;
     let mut rng = Rng::new(7);
     let mut draw = |below: usize| -> Vec<Vec<u32>> {
         let row = |rng: &mut Rng| (0..args.tokens).map(|_| rng.below(below) as u32).collect();

@@ -106,13 +106,13 @@ impl HostStates {
                     format!("has {batch} rows, row {wrong} is wanted"),
                 ));
             }
-            let old = tensor.as_f32()?.to_vec();
-            let row = old.len() / batch;
-            let values = tensor.as_f32_mut()?;
+            let mut bytes = tensor.as_bytes().to_vec();
+            let row = bytes.len() / batch;
             for (to, &from) in rows.iter().enumerate() {
-                values[to * row..(to + 1) * row]
-                    .copy_from_slice(&old[from * row..(from + 1) * row]);
+                bytes[to * row..(to + 1) * row]
+                    .copy_from_slice(&tensor.as_bytes()[from * row..(from + 1) * row]);
             }
+            *tensor = Tensor::from_le_bytes(tensor.shape(), tensor.dtype(), &bytes)?;
         }
         Ok(())
     }

@@ -122,7 +122,7 @@ pub(super) fn build<D: Decoder>(
             Sequence::whole(Some(mask)).with_base(D::BASE)
         }
         Outputs::Decode if class == Class::CausalLm => {
-            Sequence::step(&mut graph, ids, true, D::BASE)?
+            Sequence::step(&mut graph, ids, true, D::BASE, options.cache)?
         }
         Outputs::Decode => {
             let expected = "a class with a language-model head, for generation";

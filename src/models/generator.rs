@@ -12,7 +12,7 @@ use crate::graph::{
     Ahead, DeviceWeights, Graph, HostStates, Progress, Session, SessionOptions, States, fuse,
 };
 use crate::ops::Sampling;
-use crate::tensor::{DType, Sizes};
+use crate::tensor::Sizes;
 
 /// Prompt tokens that go through the model in one step; longer prompts take several, so that
 /// intermediates stay small.
@@ -112,18 +112,13 @@ impl Engine {
 }
 
 impl Generator {
-    /// Opens a model folder whose class generates. `max_tokens` bounds prompt and result
-    /// together where it is known; `None` allows the model's own limit.
+    /// Opens a model folder whose class generates. The options' `max_tokens` bounds prompt and
+    /// result together; their `outputs` are chosen here.
     ///
     /// Errors as [`open`] does, and when the model is an encoder.
-    pub fn open(
-        folder: impl AsRef<Path>,
-        device: Device,
-        dtype: Option<DType>,
-        max_tokens: Option<usize>,
-    ) -> Result<Self> {
+    pub fn open(folder: impl AsRef<Path>, device: Device, options: &BuildOptions) -> Result<Self> {
         let folder = folder.as_ref();
-        let build = |outputs| open(folder, &BuildOptions { dtype, max_tokens, outputs });
+        let build = |outputs| open(folder, &BuildOptions { outputs, ..*options });
         let model = build(Outputs::Decode)?;
         let encode = match model.info.kind {
             Kind::EncoderDecoder => Some(Arc::new(fuse(build(Outputs::Encode)?.graph, &[])?)),

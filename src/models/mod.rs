@@ -91,13 +91,20 @@ pub struct BuildOptions {
     /// The longest input that will be run, where it is known: position tables that are computed
     /// are no longer than that. `None` for the model's own limit.
     pub max_tokens: Option<usize>,
+    /// Storage of kept keys and values: f32, or f16 at half the memory and traffic.
+    pub cache: DType,
     /// What is given out.
     pub outputs: Outputs,
 }
 
 impl Default for BuildOptions {
     fn default() -> Self {
-        Self { dtype: None, max_tokens: None, outputs: Outputs::Class { hidden_states: false } }
+        Self {
+            dtype: None,
+            max_tokens: None,
+            cache: DType::F32,
+            outputs: Outputs::Class { hidden_states: false },
+        }
     }
 }
 

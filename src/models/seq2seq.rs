@@ -83,7 +83,7 @@ pub(super) fn build(
         Outputs::Class { .. } | Outputs::MaskedTokens => {
             class_outputs(&mut graph, stacks, options)?
         }
-        Outputs::Encode => encode(&mut graph, stacks)?,
+        Outputs::Encode => encode(&mut graph, stacks, options)?,
         Outputs::Decode => decode(&mut graph, stacks, options)?,
         Outputs::Embedding { .. } => {
             let expected = "an encoder";
@@ -134,7 +134,7 @@ fn class_outputs(graph: &mut Graph, stacks: &impl Stacks, options: &BuildOptions
     language_model(graph, options, decoder_last, |graph, last| stacks.head(graph, last))
 }
 
-fn encode(graph: &mut Graph, stacks: &impl Stacks) -> Result<()> {
+fn encode(graph: &mut Graph, stacks: &impl Stacks, options: &BuildOptions) -> Result<()> {
     let (_, encoded) = encoder(graph, stacks)?;
     let last = encoded[encoded.len() - 1];
     graph.output("encoder_last_hidden_state", last);
@@ -142,7 +142,7 @@ fn encode(graph: &mut Graph, stacks: &impl Stacks) -> Result<()> {
     for layer in stacks.decoder_layers() {
         graph.enter(layer.clone());
         let keys = stacks.cross_keys(graph, &layer, memory)?;
-        Memory::keep(graph, &attend, &layer, keys)?;
+        Memory::keep(graph, &attend, &layer, keys, options.cache)?;
         graph.leave();
     }
     Ok(())
@@ -152,8 +152,8 @@ fn decode(graph: &mut Graph, stacks: &impl Stacks, options: &BuildOptions) -> Re
     let (batch, tokens) = (graph.symbol("batch")?, graph.symbol("tokens")?);
     let ids = graph.input("input_ids", SymMeta::u32([Dim::Sym(batch), Dim::Sym(tokens)]));
     // An encoder-decoder's prompt is the start token: no row is padded on the left.
-    let sequence = Sequence::step(graph, ids, false, stacks.bases()[1])?;
-    let memory = Memory::kept(graph, Dim::Sym(batch))?;
+    let sequence = Sequence::step(graph, ids, false, stacks.bases()[1], options.cache)?;
+    let memory = Memory::kept(graph, Dim::Sym(batch), options.cache)?;
     let decoded = stacks.decode(graph, ids, &sequence, &memory)?;
     let last = decoded[decoded.len() - 1];
     language_model(graph, options, last, |graph, last| stacks.head(graph, last))

@@ -5,7 +5,7 @@ use super::sequence::Sequence;
 use crate::error::Result;
 use crate::graph::{Graph, Value, Weight};
 use crate::ops::{Attention, CacheAppend, HeadLayout, relative_buckets};
-use crate::tensor::{Dim, Shape, SymMeta, Tensor};
+use crate::tensor::{DType, Dim, Shape, SymMeta, Tensor};
 
 /// Queries, keys or values: f32 [batch, tokens, columns] with heads side by side from `column`
 /// on.
@@ -101,12 +101,11 @@ impl Attend {
             q = rotary.apply(graph, sequence, q, self.n_heads, self.head_dim)?;
             k = rotary.apply(graph, sequence, k, self.n_kv_heads, self.head_dim)?;
         }
-        let Some([batch, context]) = sequence.cache else {
+        let Some(cache) = sequence.cache else {
             return self.apply(graph, [q, k, v], sequence.mask, sequence.past, false);
         };
-        let caches = kept(graph, layer, [batch, context], self.n_kv_heads * self.head_dim);
+        let [k_cache, v_cache] = cache.states(graph, layer, self.n_kv_heads * self.head_dim);
         let op = CacheAppend { offset: sequence.past, k_column: k.column, v_column: v.column };
-        let [k_cache, v_cache] = caches;
         let operands = [Some(k_cache), Some(v_cache), Some(k.value), Some(v.value)];
         let kept = graph.apply_all(op, operands)?;
         let [k, v] = [kept[0].into(), kept[1].into()];
@@ -142,11 +141,23 @@ impl Attend {
     }
 }
 
-/// The states that keep keys and values of `layer`, f32 [batch, length, width] each.
-pub(super) fn kept(graph: &mut Graph, layer: &str, dims: [Dim; 2], width: usize) -> [Value; 2] {
-    let [batch, length] = dims;
-    ["k_cache", "v_cache"].map(|which| {
-        let meta = SymMeta::f32([batch, length, Dim::Const(width)]);
-        graph.state(format!("{layer}.{which}"), meta)
-    })
+/// How keys and values are kept from step to step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// Sequences.
+    pub batch: Dim,
+    /// Tokens there is room for.
+    pub length: Dim,
+    /// f32 or f16, in which values beyond 65,504 are saturated and the width must be even.
+    pub dtype: DType,
+}
+
+impl Cache {
+    /// The states that keep keys and values of `layer`, `[batch, length, width]` each.
+    pub(super) fn states(&self, graph: &mut Graph, layer: &str, width: usize) -> [Value; 2] {
+        ["k_cache", "v_cache"].map(|which| {
+            let dims = vec![self.batch, self.length, Dim::Const(width)];
+            graph.state(format!("{layer}.{which}"), SymMeta { dims, dtype: self.dtype })
+        })
+    }
 }

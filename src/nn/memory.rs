@@ -1,10 +1,10 @@
 //! Cross-attention: what a decoder reads of an encoder's result.
 
-use super::attention::{Attend, Heads, kept};
+use super::attention::{Attend, Cache, Heads};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::ops::CacheAppend;
-use crate::tensor::{Dim, SymMeta};
+use crate::tensor::{DType, Dim, SymMeta};
 
 /// The encoder's result as a decoder's layers see it.
 #[derive(Clone, Copy, Debug)]
@@ -18,10 +18,8 @@ pub enum Memory {
     },
     /// Keys and values that the encoder's graph projected and kept; see [`Memory::keep`].
     Kept {
-        /// Sequences.
-        batch: Dim,
-        /// Tokens of the encoder's input.
-        source: Dim,
+        /// The caches, as long as the encoder's input.
+        cache: Cache,
         /// u32 [batch, source], 1 for a real token.
         mask: Value,
     },
@@ -29,20 +27,27 @@ pub enum Memory {
 
 impl Memory {
     /// Kept keys and values, for a decoder's graph: adds the symbol `source` and the input
-    /// `encoder_attention_mask` u32 [batch, source].
-    pub fn kept(graph: &mut Graph, batch: Dim) -> Result<Self> {
+    /// `encoder_attention_mask` u32 [batch, source]. `dtype` is what both graphs keep them in.
+    pub fn kept(graph: &mut Graph, batch: Dim, dtype: DType) -> Result<Self> {
         let source = Dim::Sym(graph.symbol("source")?);
         let mask = graph.input("encoder_attention_mask", SymMeta::u32([batch, source]));
-        Ok(Self::Kept { batch, source, mask })
+        Ok(Self::Kept { cache: Cache { batch, length: source, dtype }, mask })
     }
 
     /// For an encoder's graph: keeps a decoder layer's keys and values f32 [batch, source, ..]
-    /// in the states of `layer`, which the decoder's graph calls the same.
-    pub fn keep(graph: &mut Graph, attend: &Attend, layer: &str, [k, v]: [Heads; 2]) -> Result<()> {
+    /// in the states of `layer`, which the decoder's graph calls the same, as `dtype`.
+    pub fn keep(
+        graph: &mut Graph,
+        attend: &Attend,
+        layer: &str,
+        [k, v]: [Heads; 2],
+        dtype: DType,
+    ) -> Result<()> {
         let width = attend.n_kv_heads * attend.head_dim;
         let meta = graph.meta(k.value);
-        let dims = [0, 1].map(|i| meta.dims.get(i).copied().unwrap_or(Dim::Const(1)));
-        let [k_cache, v_cache] = kept(graph, &format!("{layer}.cross"), dims, width);
+        let [batch, length] = [0, 1].map(|i| meta.dims.get(i).copied().unwrap_or(Dim::Const(1)));
+        let cache = Cache { batch, length, dtype };
+        let [k_cache, v_cache] = cache.states(graph, &format!("{layer}.cross"), width);
         let op = CacheAppend { offset: Dim::Const(0), k_column: k.column, v_column: v.column };
         let operands = [Some(k_cache), Some(v_cache), Some(k.value), Some(v.value)];
         graph.apply_all(op, operands)?;
@@ -61,9 +66,9 @@ impl Memory {
     ) -> Result<Value> {
         let ([k, v], mask) = match *self {
             Self::Hidden { value, mask } => (project(graph, value)?, mask),
-            Self::Kept { batch, source, mask } => {
+            Self::Kept { cache, mask } => {
                 let width = attend.n_kv_heads * attend.head_dim;
-                let states = kept(graph, &format!("{layer}.cross"), [batch, source], width);
+                let states = cache.states(graph, &format!("{layer}.cross"), width);
                 (states.map(Heads::from), mask)
             }
         };

@@ -7,7 +7,7 @@ mod parameters;
 mod rotary;
 mod sequence;
 
-pub use attention::{Attend, Heads, RelativeBias};
+pub use attention::{Attend, Cache, Heads, RelativeBias};
 pub use blocks::{
     Norm, NormKind, activation, add, feed_forward, gated_feed_forward, linear, table,
 };

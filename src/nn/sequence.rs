@@ -1,10 +1,11 @@
 //! Where the tokens of a stack stand, which of them count, and whether keys are kept.
 
+use super::attention::Cache;
 use super::blocks::add;
 use crate::error::Result;
 use crate::graph::{Graph, Value, Weight};
 use crate::ops::{Embedding, Positions, Sinusoid, sinusoidal};
-use crate::tensor::{Dim, SymMeta};
+use crate::tensor::{DType, Dim, SymMeta};
 
 /// The tokens that a stack of layers works on: all of a text at once, or those that come after
 /// others whose keys and values were kept.
@@ -18,8 +19,8 @@ pub struct Sequence {
     pub past: Dim,
     /// What learned position tables hold in front of position 0's row (2 in OPT and BART).
     pub base: usize,
-    /// [batch, context] of the caches, when keys and values are kept.
-    pub cache: Option<[Dim; 2]>,
+    /// The caches, when keys and values are kept.
+    pub cache: Option<Cache>,
 }
 
 impl Sequence {
@@ -38,8 +39,15 @@ impl Sequence {
     ///
     /// Adds the symbols `past` and `context`. When `padded`, prompts may be padded on the left:
     /// the inputs `attention_mask` u32 [batch, context] (1 from a row's first real token on)
-    /// and `pads` u32 `[batch]` (padding tokens of a row) are added too.
-    pub fn step(graph: &mut Graph, ids: Value, padded: bool, base: usize) -> Result<Self> {
+    /// and `pads` u32 `[batch]` (padding tokens of a row) are added too. Keys and values are kept
+    /// as `dtype`; see [`Cache`].
+    pub fn step(
+        graph: &mut Graph,
+        ids: Value,
+        padded: bool,
+        base: usize,
+        dtype: DType,
+    ) -> Result<Self> {
         let past = Dim::Sym(graph.symbol("past")?);
         let context = Dim::Sym(graph.symbol("context")?);
         let batch = graph.meta(ids).dims.first().copied().unwrap_or(Dim::Const(1));
@@ -49,7 +57,8 @@ impl Sequence {
             pads = Some(graph.input("pads", SymMeta::u32([batch])));
         }
         let positions = graph.apply(Positions { offset: past, base }, [Some(ids), pads])?;
-        Ok(Self { mask, positions: Some(positions), past, base, cache: Some([batch, context]) })
+        let cache = Some(Cache { batch, length: context, dtype });
+        Ok(Self { mask, positions: Some(positions), past, base, cache })
     }
 
     /// `scale * words[ids] + positions[position]`, the latter if the model has a position table.

@@ -1,11 +1,14 @@
 //! `k_cache[b, offset + t] = k[b, t]` and the same for v: keys and values of new tokens are
 //! appended to those of earlier ones, in place.
 //!
-//! Shapes: k_cache, v_cache `[B, S, W]` with S the context; k `[B, T, row]`, v `[B, T, row]`, of
-//! which W columns from `k_column` and `v_column` on are taken, so that both may be slices of
-//! packed projections. Rows beyond the context are dropped.
+//! Shapes: k_cache, v_cache `[B, S, W]` with S the context, f32, or f16 with an even W; k
+//! `[B, T, row]`, v `[B, T, row]` f32, of which W columns from `k_column` and `v_column` on are
+//! taken, so that both may be slices of packed projections. Rows beyond the context are dropped;
+//! an f16 cache gets the nearest halves, saturated at 65,504.
 
 use std::sync::Arc;
+
+use half::f16;
 
 use super::{
     Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Op, Request, Rng, Tolerance,
@@ -13,12 +16,15 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::gpu::{ParamBytes, Spec};
-use crate::tensor::{DType, Dim, Shape, Sizes, Sym, SymMeta, Tensor};
+use crate::tensor::{DType, Data, Dim, Shape, Sizes, Sym, SymMeta, Tensor};
 
 const K_CACHE: usize = 0;
 const V_CACHE: usize = 1;
 const K: usize = 2;
 const V: usize = 3;
+
+/// The largest finite half.
+const MAX: f32 = 65_504.0;
 
 /// Appends keys and values to their caches; operands `k_cache v_cache k v`.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +40,7 @@ pub struct CacheAppend {
 crate::params! {
     /// Twin of `Params` in `shaders/cache_append.wgsl`.
     struct Params {
-        count: u32, tokens: u32, context: u32, width: u32, offset: u32,
+        count: u32, tokens: u32, context: u32, words: u32, offset: u32,
         k_row: u32, k_column: u32, v_row: u32, v_column: u32,
     }
 }
@@ -66,8 +72,13 @@ impl Op for CacheAppend {
                 "k_cache {k_cache} and v_cache {v_cache} must be equal, [batch, context, width]"
             ));
         };
-        let all = [("k_cache", k_cache), ("k", k), ("v", v)];
-        if let Some((name, t)) = all.into_iter().find(|(_, t)| t.dtype != DType::F32) {
+        match k_cache.dtype {
+            DType::F32 => {}
+            DType::F16 if width.is_multiple_of(2) => {}
+            _ => return fail(format!("k_cache {k_cache} must be f32, or f16 of an even width")),
+        }
+        if let Some((name, t)) = [("k", k), ("v", v)].into_iter().find(|t| t.1.dtype != DType::F32)
+        {
             return fail(format!("{name} {t} must be f32"));
         }
         for (name, t, column) in [("k", k, self.k_column), ("v", v, self.v_column)] {
@@ -111,12 +122,21 @@ impl Op for CacheAppend {
             let (&[_, context, width], &[_, tokens, row]) = (shape.dims(), rows.dims()) else {
                 return Err(Error::op("cache_append", format!("cache {shape}, new rows {rows}")));
             };
-            let values = cache.as_f32_mut()?;
+            let meta = cache.meta();
             for (i, from) in new.as_f32()?.chunks_exact(row).enumerate() {
                 let position = offset + i % tokens;
-                if position < context {
-                    let to = (i / tokens * context + position) * width;
-                    values[to..to + width].copy_from_slice(&from[column..column + width]);
+                if position >= context {
+                    continue;
+                }
+                let to = (i / tokens * context + position) * width;
+                let from = &from[column..column + width];
+                match cache.data_mut() {
+                    Data::F32(values) => values[to..to + width].copy_from_slice(from),
+                    Data::F16(values) => {
+                        let halves = from.iter().map(|v| f16::from_f32(v.clamp(-MAX, MAX)));
+                        values[to..to + width].iter_mut().zip(halves).for_each(|(to, v)| *to = v);
+                    }
+                    _ => return Err(Error::op("cache_append", format!("cache {meta}"))),
                 }
             }
         }
@@ -127,19 +147,23 @@ impl Op for CacheAppend {
         &KERNELS
     }
 
-    fn spec(&self, _kernel: &Kernel, _call: &Call<'_>) -> Spec {
-        Spec::new()
+    fn spec(&self, _kernel: &Kernel, call: &Call<'_>) -> Spec {
+        match call.input(K_CACHE).dtype {
+            DType::F16 => Spec::new().import("cache_f32", "cache_f16"),
+            _ => Spec::new(),
+        }
     }
 
     fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
         let dim = |shape: Shape, i: usize| shape.dims().get(i).copied().unwrap_or(0);
         let (cache, k) = (call.input(K_CACHE).shape, call.input(K).shape);
-        let count = k.rows() * cache.last();
+        let words = cache.last() * call.input(K_CACHE).dtype.size() / 4;
+        let count = k.rows() * words;
         let params = Params {
             count: count as u32,
             tokens: dim(k, 1) as u32,
             context: dim(cache, 1) as u32,
-            width: cache.last() as u32,
+            words: words as u32,
             offset: self.offset.eval(call.sizes) as u32,
             k_row: k.last() as u32,
             k_column: self.k_column as u32,
@@ -151,7 +175,7 @@ impl Op for CacheAppend {
 
     fn cost(&self, call: &Call<'_>) -> Cost {
         let moved = call.input(K).shape.rows() * call.input(K_CACHE).shape.last();
-        Cost { flops: 0.0, bytes: (4 * 4 * moved) as f64 }
+        Cost { flops: 0.0, bytes: (2 * moved * (4 + call.input(K_CACHE).dtype.size())) as f64 }
     }
 }
 
@@ -184,17 +208,31 @@ fn cases() -> Vec<Case> {
         (2, 9, 7, 3, 4),
         (1, 64, 64, 1, 63),
         (3, 17, 33, 5, 14),
+        (3, 17, 34, 5, 14),
         (2, 70, 96, 65, 0),
     ] {
-        let cache = |rng: &mut Rng| Some(rng.tensor([batch, context, width]));
-        let caches = [cache(&mut rng), cache(&mut rng)];
-        let [k_cache, v_cache] = caches;
-        let packed = Some(rng.tensor([batch, tokens, 3 * width]));
-        let op = CacheAppend { offset: Dim::Sym(Sym(0)), k_column: width, v_column: 2 * width };
-        let label = format!("{batch}x{context}x{width}, {tokens} tokens at {offset}");
-        let inputs = vec![k_cache, v_cache, packed.clone(), packed];
-        let case = Case::new(label, op, inputs, Tolerance::exact());
-        cases.push(Case { sizes: Sizes::default().with(Sym(0), offset), ..case });
+        let caches = [0, 1].map(|_| rng.tensor([batch, context, width]));
+        // Some beyond what a half holds, some as small as subnormal halves.
+        let packed = rng.tensor_with([batch, tokens, 3 * width], |r| {
+            r.normal() * [1.0, 1.0, 1e5, 1e-5][r.below(4)]
+        });
+        for dtype in [DType::F32, DType::F16] {
+            if dtype == DType::F16 && !width.is_multiple_of(2) {
+                continue;
+            }
+            let [k_cache, v_cache] = caches.each_ref().map(|cache| cache.cast(dtype).ok());
+            let packed = Some(packed.clone());
+            let op = CacheAppend { offset: Dim::Sym(Sym(0)), k_column: width, v_column: 2 * width };
+            let label = format!("{dtype} {batch}x{context}x{width}, {tokens} tokens at {offset}");
+            let inputs = vec![k_cache, v_cache, packed.clone(), packed];
+            // Only subnormal halves may be rounded either way: by 2^-24 at most.
+            let tolerance = match dtype {
+                DType::F16 => Tolerance::f32(6e-8, 0.0),
+                _ => Tolerance::exact(),
+            };
+            let case = Case::new(label, op, inputs, tolerance);
+            cases.push(Case { sizes: Sizes::default().with(Sym(0), offset), ..case });
+        }
     }
     cases
 }

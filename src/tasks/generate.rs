@@ -8,19 +8,27 @@ use super::decoding::{BeamSearch, FinishReason, Processors, Sampler};
 use super::rows::Row;
 use crate::error::{Error, Result};
 use crate::graph::Progress;
-use crate::models::{Capacity, Device, Generator, Kind, ModelInfo};
+use crate::models::{BuildOptions, Capacity, Device, Generator, Kind, ModelInfo};
 use crate::ops::Sampling;
 use crate::tensor::{DType, Tensor};
 use crate::text::Tokenizer;
 use crate::weights::{Config, Decoding, GenerationConfig};
 
 /// How a model is opened for generation.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct GenerateOptions {
     /// Storage of weights; `None` keeps the file's.
     pub dtype: Option<DType>,
     /// Prompt and result take at most so many tokens; `None` for the model's own limit.
     pub max_tokens: Option<usize>,
+    /// Storage of kept keys and values: f32, or f16 at half the memory and traffic.
+    pub cache: DType,
+}
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        Self { dtype: None, max_tokens: None, cache: DType::F32 }
+    }
 }
 
 /// What one prompt became.
@@ -88,7 +96,9 @@ impl TextGenerator {
         options: GenerateOptions,
     ) -> Result<Self> {
         let folder = folder.as_ref();
-        let generator = Generator::open(folder, device, options.dtype, options.max_tokens)?;
+        let GenerateOptions { dtype, max_tokens, cache } = options;
+        let build = BuildOptions { dtype, max_tokens, cache, ..BuildOptions::default() };
+        let generator = Generator::open(folder, device, &build)?;
         let tokenizer = Tokenizer::open(folder)?;
         tokenizer.check_vocab(generator.info().vocab_size)?;
         let model = Config::open(folder)?;

@@ -51,6 +51,10 @@ fn shipped_models_go_by_their_names() {
     let tokens = cpu(["tokenize", "--json", "--model", "reader", "the food was good."]).json();
     assert!(tokens["ids"].as_array().unwrap().len() > 4, "{tokens}");
     let plan: Value = cpu(["plan", "--json", "--model", "translator", "--tokens", "64"]).json();
-    assert!(plan["cache"].as_u64().unwrap() > 0, "{plan}");
+    let cache = plan["cache"].as_u64().unwrap();
+    assert!(cache > 0, "{plan}");
+    let halves = ["--cache-dtype", "f16", "--tokens", "64"];
+    let half = cpu(["plan", "--json", "--model", "translator"].iter().chain(&halves)).json();
+    assert_eq!(2 * half["cache"].as_u64().unwrap(), cache, "{half}");
     cpu(["plan", "--model", "novelist"]).fails(&["novelist", "shipped model", "storyteller"]);
 }

@@ -45,6 +45,22 @@ fn answers_are_transformers_on_both_devices() {
 }
 
 #[test]
+fn caches_of_halves_tell_the_same_story() {
+    let story = |device: &str, cache: &str| {
+        let model = ["generate", "--quiet", "--model", "storyteller", "--max-new-tokens", "40"];
+        let rest = ["--prompt", "Once upon a time", "--device", device, "--cache-dtype", cache];
+        finish(command(model.iter().chain(&rest))).ok()
+    };
+    let want = story("cpu", "f32");
+    assert!(want.len() > 80, "{want}");
+    for device in ["cpu", &device()] {
+        assert_eq!(story(device, "f16"), want, "{device}");
+    }
+    cpu(["generate", "--model", "storyteller", "--prompt", "x", "--cache-dtype", "bf16"])
+        .misused("f16");
+}
+
+#[test]
 fn json_has_the_keys_scripts_rely_on() {
     let args = ["generate", "--json", "--max-new-tokens", "3", "--prompt", "She", "--model"];
     let answer = cpu(args.into_iter().chain([&*gpt2()])).json();

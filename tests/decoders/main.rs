@@ -17,6 +17,7 @@ use serde_json::Value;
 use steps::{Steps, left_padded};
 use tilewright::gpu::GpuOptions;
 use tilewright::models::{self, BuildOptions, Class, Device, Kind, Runner};
+use tilewright::tensor::DType;
 
 fn devices() -> [Device; 2] {
     [Device::gpu(&common::open(GpuOptions::default())), Device::cpu()]
@@ -152,6 +153,33 @@ fn opt() {
 fn gpt_neox() {
     check("gpt_neox");
     check_more("gpt_neox", 2);
+}
+
+/// Halves keep 11 bits of a key or value: the logits move a little, and only a little.
+#[test]
+fn caches_may_be_f16() {
+    let golden = Golden::open("llama_gqa");
+    let texts = [vec![5, 9, 2, 40, 17, 33, 8, 12, 3], vec![21, 7, 7, 30, 11]];
+    let (pads, rows) = left_padded(&texts);
+    for device in devices() {
+        let mut runs = [DType::F32, DType::F16].map(|cache| {
+            let mut steps = Steps::keeping(&golden.folder, &device, [2, 6, 12], cache);
+            steps.start(&pads, 12);
+            let cut = |part: std::ops::Range<usize>| -> Vec<&[u32]> {
+                rows.iter().map(|row| &row[part.clone()]).collect()
+            };
+            steps.step(&cut(0..6));
+            steps.step(&cut(6..8));
+            let (logits, _) = steps.step(&cut(8..9));
+            (logits, steps.cache_bytes())
+        });
+        let [(want, full), (got, half)] = &mut runs;
+        golden::assert_close(got, want, None, 5e-3, device.name());
+        assert_ne!(got, want, "{}: f16 caches change nothing", device.name());
+        if let (Some(full), Some(half)) = (full, half) {
+            assert_eq!(2 * *half, *full);
+        }
+    }
 }
 
 #[test]

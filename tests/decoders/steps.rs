@@ -9,7 +9,7 @@ use tilewright::Tensor;
 use tilewright::graph::{Graph, HostStates, Session, SessionOptions, fuse, step_cpu};
 use tilewright::models::{self, BuildOptions, Device, NEXT_TOKEN, Outputs, SAMPLING};
 use tilewright::ops::Sampling;
-use tilewright::tensor::Sizes;
+use tilewright::tensor::{DType, Sizes};
 
 use crate::golden::assert_close;
 
@@ -27,10 +27,21 @@ pub struct Steps {
 impl Steps {
     /// A decoder with caches for at most `batch` sequences of `context` tokens, fed at most
     /// `tokens` at a time.
-    pub fn new(folder: &Path, device: &Device, [batch, tokens, context]: [usize; 3]) -> Self {
+    pub fn new(folder: &Path, device: &Device, most: [usize; 3]) -> Self {
+        Self::keeping(folder, device, most, DType::F32)
+    }
+
+    /// The same with keys and values kept as `cache`.
+    pub fn keeping(
+        folder: &Path,
+        device: &Device,
+        [batch, tokens, context]: [usize; 3],
+        cache: DType,
+    ) -> Self {
         let options = BuildOptions {
             outputs: Outputs::Decode,
             max_tokens: Some(context),
+            cache,
             ..BuildOptions::default()
         };
         let model = models::open(folder, &options).unwrap();
@@ -46,6 +57,11 @@ impl Steps {
         };
         let (device, states) = (device.clone(), HostStates::default());
         Self { graph, device, session, states, context, past: 0, pads: Vec::new() }
+    }
+
+    /// Bytes of the caches on a device.
+    pub fn cache_bytes(&self) -> Option<u64> {
+        self.session.as_ref().map(|session| session.plan().states)
     }
 
     /// Starts anew with sequences that have this many padding tokens in front, in caches for

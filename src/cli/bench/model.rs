@@ -6,14 +6,14 @@ use std::time::Instant;
 use super::report::{Outcome, Row};
 use super::sizes::{Sizes, combinations};
 use crate::cli::Context;
-use crate::cli::model::{ModelArg, by_name, random_inputs};
+use crate::cli::model::{CacheArg, ModelArg, by_name, random_inputs};
 use crate::error::Result;
 use crate::gpu::Clock;
 use crate::graph::HostWeights;
 use crate::models::{Device, Generator, Kind, Runner};
 use crate::ops::bench::{MeasureOptions, measure_with};
 use crate::ops::{Rng, Sampling, Tolerance};
-use crate::tensor::{Sizes as Symbols, Tensor};
+use crate::tensor::{DType, Sizes as Symbols, Tensor};
 
 #[derive(clap::Args)]
 pub(super) struct ModelArgs {
@@ -29,6 +29,8 @@ pub(super) struct ModelArgs {
     /// decoding step's
     #[arg(long, value_name = "N")]
     new: Option<Sizes>,
+    #[command(flatten)]
+    cache: CacheArg,
 }
 
 /// Largest NMSE of a model's results against the CPU path, for f32 on both sides.
@@ -102,8 +104,9 @@ fn generation(
     options: &MeasureOptions,
     [batch, tokens, new]: [usize; 3],
 ) -> Result<Row> {
-    let (dtype, folder) = (context.weight_dtype()?, args.model.folder(context)?);
-    let open = |device| Generator::open(&folder, device, dtype, Some(tokens + new));
+    let folder = args.model.folder(context)?;
+    let build = args.cache.options(context, tokens + new)?;
+    let open = |device| Generator::open(&folder, device, &build);
     let model = open(device.clone())?;
     let info = model.info();
     let mut rng = Rng::new(7);
@@ -157,7 +160,10 @@ fn generation(
         }
         Outcome::Measured { time, cost: graph.cost(&symbols)?, error: 0.0 }
     };
-    let dtype = dtype.map_or("as stored".to_owned(), |d| d.to_string());
+    let mut dtype = build.dtype.map_or("as stored".to_owned(), |d| d.to_string());
+    if build.cache != DType::F32 {
+        dtype += &format!(", {} cache", build.cache);
+    }
     let shape = format!("{batch}x{tokens}+{new}");
     Ok(Row { op: "decode".to_owned(), variant: info.model_type.clone(), shape, dtype, outcome })
 }

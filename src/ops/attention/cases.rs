@@ -2,7 +2,7 @@
 
 use super::{Attention, HeadLayout, relative_buckets};
 use crate::ops::{Case, Rng, Tolerance};
-use crate::tensor::{Dim, Shape, Sizes, Sym, Tensor};
+use crate::tensor::{DType, Dim, Shape, Sizes, Sym, Tensor};
 
 /// [batch, query heads, key/value heads, queries, keys, head_dim].
 type Size = [usize; 6];
@@ -73,6 +73,7 @@ pub(super) fn cases() -> Vec<Case> {
     sizes(&mut rng, &mut cases);
     features(&mut rng, &mut cases);
     layouts(&mut rng, &mut cases);
+    halves(&mut rng, &mut cases);
     extremes(&mut rng, &mut cases);
     cases
 }
@@ -192,6 +193,38 @@ fn layouts(rng: &mut Rng, cases: &mut Vec<Case>) {
         cached.sizes = Sizes::default().with(sym, 29);
         cases.push(cached);
     }
+}
+
+/// Keys and values in f16, as caches may keep them.
+fn halves(rng: &mut Rng, cases: &mut Vec<Case>) {
+    for size in [
+        [1, 2, 2, 1, 70, 64],
+        [2, 4, 1, 2, 37, 8],
+        [2, 3, 3, 33, 33, 16],
+        [1, 2, 1, 5, 41, 20],
+        [2, 2, 2, 1, 9, 5],
+        [1, 2, 1, 1, 17, 128],
+    ] {
+        let [b, _, _, _, s, _] = size;
+        let [q, k, v] = heads(rng, size);
+        let half = |t: Option<Tensor>| t.and_then(|t| t.cast(DType::F16).ok());
+        let op = Attention { causal: true, ..op(size) };
+        let rest = [key_mask(b, s), None, None];
+        cases.push(case("f16 keys and values", size, op, [q, half(k), half(v)], rest));
+    }
+    // A row of a packed cache, its values behind its keys.
+    let size = [2, 4, 2, 3, 21, 16];
+    let [b, h, g, t, s, d] = size;
+    let kv = rng.tensor([b, s, 2 * g * d + 2]).cast(DType::F16).ok();
+    let op = Attention {
+        layout: HeadLayout::Tokens,
+        v_column: g * d + 2,
+        cached: true,
+        q_offset: Dim::Const(11),
+        ..op(size)
+    };
+    let qkv = [Some(rng.tensor([b, t, h * d])), kv.clone(), kv];
+    cases.push(case("f16 rows", size, op, qkv, [None, None, None]));
 }
 
 /// Scores in the hundreds, growing from block to block, tiny and equal.

@@ -4,6 +4,7 @@ use super::problem::{View, bias_strides};
 use super::{Attention, BIAS, BUCKET, K, KEY_MASK, Q};
 use crate::gpu::{Caps, ParamBytes, Spec, fold};
 use crate::ops::{Call, Dispatch, Kernel, Needs};
+use crate::tensor::DType;
 
 crate::params! {
     /// Twin of `Params` in `shaders/shared/attention_common.wgsl`.
@@ -149,8 +150,20 @@ pub(super) fn spec(op: &Attention, kernel: &Kernel, call: &Call<'_>) -> Spec {
         .set("BIAS", bias);
     // Batch strides are multiples of the token stride, so tokens and batch sizes that only
     // a step knows do not change the answer.
-    let aligned = op.head_dim.is_multiple_of(4) && op.views(call).iter().all(View::aligned);
-    let spec = if aligned { spec } else { spec.import("attention_io_vec4", "attention_io_scalar") };
+    let [q, k, v, out] = op.views(call);
+    let aligned = |views: [View; 2], step| {
+        op.head_dim.is_multiple_of(step) && views.iter().all(|view| view.aligned(step))
+    };
+    let spec = match aligned([q, out], 4) {
+        true => spec,
+        false => spec.import("attention_io_vec4", "attention_io_scalar"),
+    };
+    let spec = match call.input(K).dtype {
+        DType::F16 if aligned([k, v], 8) => spec.import("attention_kv_vec4", "attention_kv_f16"),
+        DType::F16 => spec.import("attention_kv_vec4", "attention_kv_f16_scalar"),
+        _ if aligned([k, v], 4) => spec,
+        _ => spec.import("attention_kv_vec4", "attention_kv_scalar"),
+    };
     match kernel.name {
         DECODE => {
             let Decode { rows, threads } = Decode::new(op, call.caps);

@@ -154,7 +154,6 @@ impl Attention {
     ) -> Result<(Dim, Dim), String> {
         let width = heads * self.head_dim;
         match (self.layout, x.dims.as_slice()) {
-            _ if x.dtype != DType::F32 => Err(format!("{name} {x} must be f32")),
             (HeadLayout::Tokens, &[b, t, Dim::Const(columns)]) if column + width <= columns => {
                 Ok((b, t))
             }
@@ -230,6 +229,12 @@ impl Op for Attention {
             return Err(fail("expected operands q, k, v, key_mask?, bias?, bucket?".to_owned()));
         };
         self.check_attributes().map_err(fail)?;
+        if q.dtype != DType::F32 {
+            return Err(fail(format!("q {q} must be f32")));
+        }
+        if k.dtype != v.dtype || !matches!(k.dtype, DType::F32 | DType::F16) {
+            return Err(fail(format!("k {k} and v {v} must both be f32 or both f16")));
+        }
         let (b, t) = self.check_heads("q", q, self.n_heads, self.q_column).map_err(fail)?;
         let (kb, s) = self.check_heads("k", k, self.n_kv_heads, self.k_column).map_err(fail)?;
         let (vb, vs) = self.check_heads("v", v, self.n_kv_heads, self.v_column).map_err(fail)?;

@@ -1,5 +1,7 @@
 //! What both CPU routes read of a call: operand slices, strides and masks.
 
+use std::borrow::Cow;
+
 use super::{Attention, HeadLayout};
 use crate::error::{Error, Result};
 use crate::ops::Args;
@@ -34,9 +36,9 @@ impl View {
         self.start + b * self.batch + token * self.token + head * self.head
     }
 
-    /// Whether every head starts at a multiple of 4 elements, given that it has one.
-    pub(super) fn aligned(&self) -> bool {
-        [self.start, self.batch, self.token, self.head].iter().all(|n| n.is_multiple_of(4))
+    /// Whether every head starts at a multiple of `step` elements, given that its width is one.
+    pub(super) fn aligned(&self, step: usize) -> bool {
+        [self.start, self.batch, self.token, self.head].iter().all(|n| n.is_multiple_of(step))
     }
 }
 
@@ -67,8 +69,8 @@ pub(super) fn bias_strides(shape: Shape) -> [usize; 3] {
 pub(super) struct Problem<'a> {
     pub extent: Extent,
     pub q: (&'a [f32], View),
-    pub k: (&'a [f32], View),
-    pub v: (&'a [f32], View),
+    pub k: (Cow<'a, [f32]>, View),
+    pub v: (Cow<'a, [f32]>, View),
     pub out: (Shape, View),
     /// The mask and the keys of a row of it.
     key_mask: Option<(&'a [u32], usize)>,
@@ -96,8 +98,8 @@ impl<'a> Problem<'a> {
         Ok(Self {
             extent,
             q: (q.as_f32()?, view(q, op.q_column)),
-            k: (k.as_f32()?, view(k, op.k_column)),
-            v: (v.as_f32()?, view(v, op.v_column)),
+            k: (k.to_f32()?, view(k, op.k_column)),
+            v: (v.to_f32()?, view(v, op.v_column)),
             out: (out, View::new(out, op.layout, 0, op.head_dim)),
             key_mask: match args.get(super::KEY_MASK) {
                 Some(mask) => Some((mask.as_u32()?, mask.shape().last())),
