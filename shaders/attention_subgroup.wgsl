@@ -21,6 +21,7 @@
 #import attention_common
 #import attention_io_vec4
 #import attention_kv_vec4
+#import attention_steps
 
 // Lanes of a subgroup, which is the workgroup.
 const SUBGROUP: u32 = 8u;
@@ -93,41 +94,6 @@ fn score_vector(i: u32, x: vec4<f32>) {
     }
 }
 
-// Two vectors from i on; the lane's key starts at element e.
-fn score_step(e: u32, i: u32) {
-    let x = load_k(e, i);
-    score_vector(i, x[0]);
-    if (i + 1u < DIM4) {
-        score_vector(i + 1u, x[1]);
-    }
-}
-
-// Sixteen vectors from i on.
-fn score_steps_16(e: u32, i: u32) {
-    score_step(e, i);
-    if (i + 2u < DIM4) {
-        score_step(e, i + 2u);
-    }
-    if (i + 4u < DIM4) {
-        score_step(e, i + 4u);
-    }
-    if (i + 6u < DIM4) {
-        score_step(e, i + 6u);
-    }
-    if (i + 8u < DIM4) {
-        score_step(e, i + 8u);
-    }
-    if (i + 10u < DIM4) {
-        score_step(e, i + 10u);
-    }
-    if (i + 12u < DIM4) {
-        score_step(e, i + 12u);
-    }
-    if (i + 14u < DIM4) {
-        score_step(e, i + 14u);
-    }
-}
-
 // Four values weighed into vector i of all rows.
 fn add_values(
     i: u32,
@@ -174,41 +140,6 @@ fn value_vector(i: u32, x: vec4<f32>) {
             subgroupShuffle(x, 6u),
             subgroupShuffle(x, 7u),
         );
-    }
-}
-
-// Two vectors from i on; the lane's value starts at element e.
-fn value_step(e: u32, i: u32) {
-    let x = load_v(e, i);
-    value_vector(i, x[0]);
-    if (i + 1u < DIM4) {
-        value_vector(i + 1u, x[1]);
-    }
-}
-
-// Sixteen vectors from i on.
-fn value_steps_16(e: u32, i: u32) {
-    value_step(e, i);
-    if (i + 2u < DIM4) {
-        value_step(e, i + 2u);
-    }
-    if (i + 4u < DIM4) {
-        value_step(e, i + 4u);
-    }
-    if (i + 6u < DIM4) {
-        value_step(e, i + 6u);
-    }
-    if (i + 8u < DIM4) {
-        value_step(e, i + 8u);
-    }
-    if (i + 10u < DIM4) {
-        value_step(e, i + 10u);
-    }
-    if (i + 12u < DIM4) {
-        value_step(e, i + 12u);
-    }
-    if (i + 14u < DIM4) {
-        value_step(e, i + 14u);
     }
 }
 
@@ -344,16 +275,7 @@ fn main(
 
         let k_row = k_base + key * params.k_token;
         p = array<vec4<f32>, 8>();
-        score_steps_16(k_row, 0u);
-        if (DIM4 > 16u) {
-            score_steps_16(k_row, 16u);
-        }
-        if (DIM4 > 32u) {
-            score_steps_16(k_row, 32u);
-        }
-        if (DIM4 > 48u) {
-            score_steps_16(k_row, 48u);
-        }
+        score_key(k_row);
 
         softmax_row(0u, b, h, min(query0, last_query), first);
         if (ROWS > 1u) {
@@ -365,16 +287,7 @@ fn main(
         }
 
         let v_row = v_base + key * params.v_token;
-        value_steps_16(v_row, 0u);
-        if (DIM4 > 16u) {
-            value_steps_16(v_row, 16u);
-        }
-        if (DIM4 > 32u) {
-            value_steps_16(v_row, 32u);
-        }
-        if (DIM4 > 48u) {
-            value_steps_16(v_row, 48u);
-        }
+        weigh_value(v_row);
     }
 
     let out_base = params.out_start + b * params.out_batch + h * params.out_head;

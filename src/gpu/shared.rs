@@ -25,6 +25,7 @@ pub(super) const SHARED: &[ShaderSource] = shared![
     "attention_kv_f16_scalar",
     "attention_kv_scalar",
     "attention_kv_vec4",
+    "attention_steps",
     "cache_f16",
     "cache_f32",
     "elem_f32",
