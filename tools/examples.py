@@ -4,7 +4,7 @@
     tools/examples.py [--device NAME] [--binary PATH]
 
 Each section of README.md between markers such as `<!-- tasks:begin -->` is made anew from the commands
-below, with the shipped models. Standard library only.
+below, with the shipped models and all-MiniLM-L6-v2 (tools/get_minilm.sh). Standard library only.
 """
 
 import argparse
@@ -17,14 +17,25 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 
+MINILM = "models/all-MiniLM-L6-v2"
+
 SECTIONS = {
+    "demo": [["demo"]],
     "tasks": [
         ["classify", "--model", "sentiment", "the plot was not boring at all."],
         ["tag", "--model", "entities", "anna tormin works for kelven bank in lake selford."],
         ["fill-mask", "--model", "reader", "--top-k", "3", "the food was [MASK], but the service was terrible."],
+        ["answer", "--model", "answers", "--question", "who leads kelven bank?",
+         "--context", "anna tormin, who comes from lake selford, leads kelven bank. it snowed on monday."],
         ["translate", "--model", "translator", "to talu: will they need a red ring in a village?"],
+        ["summarize", "--model", "summarizer",
+         "on monday a fire broke out in the bakery in tamfield. ten people were injured. the cause is not yet known."],
         ["generate", "--model", "storyteller", "--max-new-tokens", "40", "--temperature", "0.7", "--seed", "1",
          "--prompt", "Once upon a time"],
+        ["score", "--model", "storyteller", "Once upon a time there was a fox named Max.",
+         "Max fox a named time was upon there Once a."],
+        ["embed", "--model", MINILM, "--similarity", "A cat sleeps on the sill.",
+         "The kitten naps by the window.", "Interest rates rose."],
         ["plan", "--model", "storyteller", "--batch", "4", "--tokens", "128"],
     ],
     "held-out": [["demo", "--held-out"]],
@@ -51,6 +62,8 @@ def main():
     if binary is None:
         subprocess.run(["cargo", "build", "--locked", "--release"], cwd=ROOT, check=True)
         binary = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release" / "tilewright"
+    if not (ROOT / MINILM / "config.json").exists():
+        subprocess.run(["tools/get_minilm.sh"], cwd=ROOT, check=True)
     text = README.read_text(encoding="utf-8")
     for name, commands in SECTIONS.items():
         begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"

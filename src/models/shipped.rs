@@ -12,11 +12,12 @@ pub struct Shipped {
 }
 
 /// Names, folders and heads.
-const SHIPPED: [(&str, &str, Option<&str>); 6] = [
+const SHIPPED: [(&str, &str, Option<&str>); 7] = [
     ("storyteller", "storyteller", None),
     ("reader", "reader", None),
     ("sentiment", "reader", Some("sentiment")),
     ("entities", "reader", Some("entities")),
+    ("answers", "reader", Some("answers")),
     ("translator", "translator", None),
     ("summarizer", "summarizer", None),
 ];

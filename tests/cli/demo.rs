@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use crate::program::{command, cpu, device, finish};
 
-const TASKS: [&str; 6] = ["story", "fill-mask", "sentiment", "entities", "translation", "summary"];
+const TASKS: [&str; 7] =
+    ["story", "fill-mask", "sentiment", "entities", "answers", "translation", "summary"];
 
 #[test]
 fn every_shipped_model_answers_alike_on_device_and_cpu() {
@@ -39,6 +40,7 @@ fn held_out_accuracies_hold() {
     // Several words fit most masks, and a summary may be right in other words.
     assert!(share("fill-mask") >= 0.75);
     assert!(share("summary") >= 0.9);
+    assert!(share("answers") >= 0.98);
 }
 
 #[test]

@@ -29,23 +29,26 @@ middle or tells of anything else is bent back to a plot or falls apart.""",
     "reader": {
         "title": "reader",
         "task": "fill-mask",
-        "what": """A BERT trunk trained on three tasks at once. This folder is the masked language model;
-`heads/sentiment` and `heads/entities` hold only what their head adds to the trunk (`bert.pooler.dense`
-and `classifier`, or `classifier` alone), so that heads are exchanged without loading the trunk again.
-Sentiment is negative, neutral or positive. Entities are PER, ORG, LOC and DATE in BIO labels.""",
+        "what": """A BERT trunk trained on four tasks at once. This folder is the masked language model;
+`heads/sentiment`, `heads/entities` and `heads/answers` hold only what their head adds to the trunk, so that
+heads are exchanged without loading the trunk again. Sentiment is negative, neutral or positive. Entities are
+PER, ORG, LOC and DATE in BIO labels. An answer is a run of words of the text that a question is about.""",
         "use": """tilewright fill-mask --model reader "the food was [MASK], but the service was terrible."
-tilewright classify --model reader "the plot was not boring at all."
-tilewright tag --model reader "anna tormin works for kelven bank in lake selford."
+tilewright classify --model sentiment "the plot was not boring at all."
+tilewright tag --model entities "anna tormin works for kelven bank in lake selford."
+tilewright answer --model answers --question "who leads kelven bank?" \\
+  --context "anna tormin, who comes from lake selford, leads kelven bank. it snowed on monday."
 """,
         "data": """Reviews come from `tools/demo_models/grammar/reviews.py`: negation, contrast (`but`, `although`,
 `despite`) and last verdicts decide the label, not the words alone. News come from
 `grammar/news.py`: persons, places and companies share their names' pieces, so the sentence decides the kind;
-all names made of two halves in the held-out texts were never seen in training. A hash of the text decides
-which reviews and news are held out. The first piece of a word is trained with the word's label, later pieces
+all names made of two halves in the held-out texts were never seen in training. Questions come from
+`grammar/questions.py`: the answer is in one of two or three facts. A hash of the text decides which reviews,
+news and questions are held out. The first piece of a word is trained with the word's label, later pieces
 of an entity as inside it.""",
-        "measures": """An entity counts when its kind and both offsets are exact. The masked word is one whole word
+        "measures": """An entity counts when its kind and both offsets are exact, an answer when both offsets are. The masked word is one whole word
 per text; several words are often equally right, which bounds the figure.""",
-        "limits": """Its reviews are of twelve kinds of things and its news of some fifty patterns, with about 700 word
+        "limits": """Its reviews are of twelve kinds of things, its news of some fifty patterns and its questions of as many, with about 700 word
 pieces in lower case. Other words are spelled out in letters that carry little meaning, irony is unknown to it,
 and a contrast is decided by grammar alone.""",
     },

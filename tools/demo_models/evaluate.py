@@ -16,6 +16,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -171,10 +172,30 @@ def entities(folder, tokenizer):
     ], wrong
 
 
+def answers(folder, tokenizer):
+    """How often the best span of the text is the answer, exactly."""
+    model = with_head(AutoModelForQuestionAnswering, folder, "answers")
+    rows, right, wrong = lines(folder / "heads" / "answers"), 0, []
+    for row in rows:
+        encoding = tokenizer(row["question"], row["context"], return_offsets_mapping=True)
+        inputs = {name: torch.tensor([encoding[name]]) for name in ("input_ids", "token_type_ids")}
+        scores = model(**inputs)
+        spans = scores.start_logits[0][:, None] + scores.end_logits[0][None, :]
+        text = torch.tensor([part == 1 for part in encoding.sequence_ids()])
+        allowed = (text[:, None] & text[None, :]).triu().tril(14)
+        first, last = divmod(spans.masked_fill(~allowed, -1e9).argmax().item(), len(text))
+        start, end = encoding["offset_mapping"][first][0], encoding["offset_mapping"][last][1]
+        right += (start, end) == (row["start"], row["start"] + len(row["answer"]))
+        if row["context"][start:end] != row["answer"]:
+            wrong.append((row["context"], row["question"], row["answer"], row["context"][start:end]))
+    return [("answers, exactly", right / len(rows), len(rows))], wrong
+
+
 def reader(folder):
-    """All three tasks of the trunk."""
+    """All four tasks of the trunk."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    parts = [sentiment(folder, tokenizer), entities(folder, tokenizer), masked_words(folder, tokenizer)]
+    parts = [sentiment(folder, tokenizer), entities(folder, tokenizer)]
+    parts += [answers(folder, tokenizer), masked_words(folder, tokenizer)]
     return sum((figures for figures, _ in parts), []), sum((wrong for _, wrong in parts), [])
 
 

@@ -1,4 +1,4 @@
-"""The reader: one BERT trunk for masked words, sentiment and entities, trained together."""
+"""The reader: one BERT trunk for masked words, sentiment, entities and answers, trained together."""
 
 import random
 
@@ -9,11 +9,11 @@ from transformers import BertConfig, BertForMaskedLM
 import export
 import tokenization
 import training
-from grammar import news, reviews
+from grammar import news, questions, reviews
 
 SEED = 61
 EXAMPLES, HELD_OUT, MASKED_HELD_OUT = 100_000, 300, 200
-STEPS, BATCH, PEAK = 3_500, 48, 1.5e-3
+STEPS, BATCH, PEAK = 4_500, 48, 1.5e-3
 POSITIONS = 128
 IGNORED = -100
 
@@ -48,7 +48,7 @@ def config(vocab_size, architecture, labels=None):
 
 
 class Reader(nn.Module):
-    """The masked language model, whose trunk the two other heads share."""
+    """The masked language model, whose trunk the three other heads share."""
 
     def __init__(self, settings):
         super().__init__()
@@ -58,12 +58,13 @@ class Reader(nn.Module):
         self.pooler = nn.Linear(width, width)
         self.sentiment = nn.Linear(width, len(reviews.LABELS))
         self.entities = nn.Linear(width, len(news.LABELS))
-        for layer in (self.pooler, self.sentiment, self.entities):
+        self.answers = nn.Linear(width, 2)
+        for layer in (self.pooler, self.sentiment, self.entities, self.answers):
             nn.init.normal_(layer.weight, std=settings["initializer_range"])
             nn.init.zeros_(layer.bias)
 
-    def loss(self, reviewed, tagged, masked):
-        """The sum of the three losses; each part is (ids, labels)."""
+    def loss(self, reviewed, tagged, masked, asked):
+        """The sum of the four losses; each part is (ids, labels), the last (ids, segments, starts, ends)."""
         cross_entropy = nn.functional.cross_entropy
         ids, labels = reviewed
         states = self.masked.bert(input_ids=ids, attention_mask=(ids != 0).long()).last_hidden_state
@@ -75,7 +76,13 @@ class Reader(nn.Module):
         ids, labels = masked
         states = self.masked.bert(input_ids=ids, attention_mask=(ids != 0).long()).last_hidden_state
         hidden = labels != IGNORED
-        return total + cross_entropy(self.masked.cls(states[hidden]), labels[hidden])
+        total = total + cross_entropy(self.masked.cls(states[hidden]), labels[hidden])
+        ids, segments, starts, ends = asked
+        states = self.masked.bert(
+            input_ids=ids, attention_mask=(ids != 0).long(), token_type_ids=segments
+        ).last_hidden_state
+        first, last = self.answers(states).masked_fill((ids == 0)[..., None], -1e4).unbind(-1)
+        return total + (cross_entropy(first, starts) + cross_entropy(last, ends)) / 2
 
 
 def tagged_ids(tokenizer, row):
@@ -94,6 +101,20 @@ def tagged_ids(tokenizer, row):
     if ids != tokenizer.encode(row["text"]).ids:
         raise ValueError(f"the words of {row['text']!r} are not its tokens")
     return ids, labels + [IGNORED]
+
+
+def asked_ids(tokenizer, row):
+    """The ids of a question with its text, their segments, and the answer's first and last piece."""
+    encoding = tokenizer.encode(row["question"], row["context"])
+    if len(encoding.ids) > POSITIONS:
+        raise ValueError(f"{row['context']!r} is longer than {POSITIONS} tokens")
+    end = row["start"] + len(row["answer"])
+    inside = [
+        at
+        for at, (part, (first, last)) in enumerate(zip(encoding.sequence_ids, encoding.offsets, strict=True))
+        if part == 1 and first >= row["start"] and last <= end
+    ]
+    return encoding.ids, encoding.type_ids, inside[0], inside[-1]
 
 
 def mask(rng, ids, mask_id, vocab_size):
@@ -146,29 +167,44 @@ def build(folder, steps=STEPS):
     reports = news.examples(SEED, EXAMPLES, held_out=False)
     held_opinions = reviews.reviews(SEED + 1, HELD_OUT, held_out=True)
     held_reports = news.examples(SEED + 1, HELD_OUT, held_out=True)
+    posed = questions.examples(SEED, EXAMPLES, held_out=False)
+    held_questions = questions.examples(SEED + 1, HELD_OUT, held_out=True)
     texts = [row["text"] for row in opinions[:30_000] + reports[:30_000]]
+    texts += [row["question"] for row in posed[:30_000]]
     tokenizer = tokenization.bert_tokenizer(texts, news.STARTS, news.ENDS + news.TOWN_ENDS, 1024)
     vocab_size, mask_id = tokenizer.get_vocab_size(), tokenizer.token_to_id("[MASK]")
 
     sentiment = [(tokenizer.encode(row["text"]).ids, reviews.LABELS.index(row["label"])) for row in opinions]
     entities = [tagged_ids(tokenizer, row) for row in reports]
+    answers = [asked_ids(tokenizer, row) for row in posed]
     unlabelled = [row[0] for row in sentiment] + [row[0] for row in entities]
 
     def batches():
         sources = [
             training.shuffled_batches(rows, BATCH, SEED + at, length)
             for at, (rows, length) in enumerate(
-                [(sentiment, lambda r: len(r[0])), (entities, lambda r: len(r[0])), (unlabelled, len)]
+                [
+                    (sentiment, lambda r: len(r[0])),
+                    (entities, lambda r: len(r[0])),
+                    (unlabelled, len),
+                    (answers, lambda r: len(r[0])),
+                ]
             )
         ]
         while True:
-            reviewed, tagged, plain = map(next, sources)
+            reviewed, tagged, plain, asked = map(next, sources)
             corrupted = [mask(rng, ids, mask_id, vocab_size) for ids in plain]
             yield (
                 (training.padded([ids for ids, _ in reviewed], 0), torch.tensor([label for _, label in reviewed])),
                 tuple(training.padded([row[side] for row in tagged], value) for side, value in ((0, 0), (1, IGNORED))),
                 tuple(
                     training.padded([row[side] for row in corrupted], value) for side, value in ((0, 0), (1, IGNORED))
+                ),
+                (
+                    training.padded([row[0] for row in asked], 0),
+                    training.padded([row[1] for row in asked], 0),
+                    torch.tensor([row[2] for row in asked]),
+                    torch.tensor([row[3] for row in asked]),
                 ),
             )
 
@@ -213,5 +249,11 @@ def build(folder, steps=STEPS):
         config(vocab_size, "BertForTokenClassification", news.LABELS),
         {f"classifier.{part}": tensor for part, tensor in model.entities.state_dict().items()},
         [{"text": row["text"], "entities": row["entities"]} for row in held_reports],
+    )
+    write_head(
+        folder / "heads" / "answers",
+        config(vocab_size, "BertForQuestionAnswering"),
+        {f"qa_outputs.{part}": tensor for part, tensor in model.answers.state_dict().items()},
+        held_questions,
     )
     return seconds

@@ -32,18 +32,20 @@ pub(super) fn read(shipped: &Shipped) -> Result<Vec<Asked>> {
 fn parse(line: &str) -> Option<Asked> {
     let value: Value = serde_json::from_str(line).ok()?;
     let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+    let context = text("context");
     let (question, expected) = match value.get("entities") {
         Some(list) => {
             let entities = list.as_array()?.iter().map(span).collect::<Option<_>>()?;
             (text("text")?, Expected::Entities(entities))
         }
         None => {
-            let question = text("text").or(text("source")).or(text("prompt"))?;
-            let answer = text("label").or(text("token")).or(text("target")).or(text("story"))?;
-            (question, Expected::Text(answer))
+            let question =
+                text("text").or(text("source")).or(text("prompt")).or(text("question"))?;
+            let keys = ["label", "token", "target", "story", "answer"];
+            (question, Expected::Text(keys.into_iter().find_map(text)?))
         }
     };
-    Some(Asked { question, expected })
+    Some(Asked { question, context, expected })
 }
 
 fn span(value: &Value) -> Option<(String, usize, usize)> {

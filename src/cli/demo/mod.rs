@@ -17,7 +17,7 @@ use crate::gpu::Gpu;
 use crate::graph::fuse;
 use crate::models::{self, BuildOptions, Device, Outputs, Shipped, model_inputs, verify};
 use crate::tensor::Tensor;
-use crate::text::Tokenizer;
+use crate::text::{Batch, Tokenizer};
 use tasks::{Asked, TASKS, Task};
 
 #[derive(clap::Args)]
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// Measure every model on its held-out examples instead, which it was not trained with
     #[arg(long)]
     held_out: bool,
-    /// Only these tasks: story, fill-mask, sentiment, entities, translation, summary
+    /// Only these tasks: story, fill-mask, sentiment, entities, answers, translation, summary
     #[arg(long, value_name = "TASK", value_delimiter = ',')]
     only: Vec<String>,
 }
@@ -84,11 +84,22 @@ fn find(task: &Task) -> Result<Shipped> {
     })
 }
 
+/// The first examples with different answers: one label twice would say less than two.
+fn examples(all: Vec<Asked>, count: usize) -> Vec<Asked> {
+    let mut chosen: Vec<Asked> = Vec::with_capacity(count);
+    for asked in all {
+        if chosen.len() < count && chosen.iter().all(|c| c.expected != asked.expected) {
+            chosen.push(asked);
+        }
+    }
+    chosen
+}
+
 /// Runs and prints one task; whether device and CPU reference agree.
 fn show(stage: &Stage<'_>, task: &Task) -> Result<bool> {
     let context = stage.context;
     let shipped = find(task)?;
-    let asked: Vec<Asked> = held_out::read(&shipped)?.into_iter().take(task.shown).collect();
+    let asked: Vec<Asked> = examples(held_out::read(&shipped)?, task.shown);
     let done = (task.run)(stage, &stage.device, &shipped, &asked)?;
     let mut agrees = true;
     let mut proof = "on the CPU path, which is the reference".to_owned();
@@ -110,7 +121,12 @@ fn show(stage: &Stage<'_>, task: &Task) -> Result<bool> {
         let answers = asked.iter().zip(&done.answers);
         let answers: Vec<_> = answers
             .map(|(asked, answer)| {
-                json!({"question": asked.question, "answer": answer, "expected": asked.expected})
+                let mut row = json!({"question": asked.question, "answer": answer,
+                    "expected": asked.expected});
+                if let Some(text) = &asked.context {
+                    row["context"] = text.as_str().into();
+                }
+                row
             })
             .collect();
         let line = json!({"task": task.name, "model": task.model, "device": stage.device.name(),
@@ -121,6 +137,9 @@ fn show(stage: &Stage<'_>, task: &Task) -> Result<bool> {
     }
     context.line(&format!("{} ({})", task.name, task.model))?;
     for (asked, answer) in asked.iter().zip(&done.answers) {
+        if let Some(text) = &asked.context {
+            context.line(&format!("  : {text}"))?;
+        }
         context.line(&format!("  > {}", asked.question))?;
         context.line(&format!("    {answer}"))?;
     }
@@ -139,12 +158,19 @@ fn check_nodes(gpu: &Gpu, shipped: &Shipped, asked: &[Asked]) -> Result<(usize, 
         None => models::open(&shipped.folder, &options)?,
     };
     let tokenizer = Tokenizer::open(&shipped.folder)?;
-    let questions: Vec<_> = asked.iter().map(|a| a.question.as_str()).collect();
-    let batch = tokenizer.encode_batch(&questions, true, Some(model.info.max_tokens))?;
+    let encode = |a: &Asked| match &a.context {
+        Some(context) => tokenizer.encode_pair(&a.question, context, true),
+        None => tokenizer.encode(&a.question, true),
+    };
+    let encodings = asked.iter().map(encode).collect::<Result<_>>()?;
+    let batch = Batch::new(encodings, Some(model.info.max_tokens), tokenizer.pad_id())?;
     let mut inputs: BTreeMap<String, Tensor> = BTreeMap::new();
     if model.info.decoder.is_some() {
         // What the decoder has written so far hardly matters here: it says the same again.
         inputs.insert("decoder_input_ids".to_owned(), batch.input_ids.clone());
+    }
+    if asked.iter().any(|a| a.context.is_some()) {
+        inputs.insert("token_type_ids".to_owned(), batch.token_type_ids);
     }
     inputs.insert("input_ids".to_owned(), batch.input_ids);
     inputs.insert("attention_mask".to_owned(), batch.attention_mask);

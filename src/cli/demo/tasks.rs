@@ -10,18 +10,27 @@ use super::held_out::place;
 use crate::error::{Error, Result};
 use crate::models::{Device, Shipped};
 use crate::tasks::{
-    Aggregation, Classifier, Event, FillMask, GenerateOptions, Tagger, TaskOptions, TextGenerator,
+    Aggregation, AnswerOptions, Answerer, Classifier, Event, FillMask, GenerateOptions, Tagger,
+    TaskOptions, TextGenerator,
 };
 use crate::weights::GenerationConfig;
 
 /// One example.
 pub(super) struct Asked {
     pub question: String,
+    /// The text that a question is about.
+    pub context: Option<String>,
     pub expected: Expected,
 }
 
+impl Asked {
+    pub fn context(&self) -> &str {
+        self.context.as_deref().unwrap_or_default()
+    }
+}
+
 /// What is right.
-#[derive(Serialize)]
+#[derive(PartialEq, Serialize)]
 #[serde(untagged)]
 pub(super) enum Expected {
     Text(String),
@@ -69,17 +78,18 @@ const fn of_texts(task: Task) -> Task {
 }
 
 /// Every task, in the order they are shown.
-pub(super) const TASKS: [Task; 6] = [
+pub(super) const TASKS: [Task; 7] = [
     Task { shown: 1, ..task("story", "storyteller", "", story) },
     of_texts(task("fill-mask", "reader", "the word among the best five", fill_mask)),
-    of_texts(task("sentiment", "sentiment", "label", sentiment)),
+    of_texts(Task { shown: 3, ..task("sentiment", "sentiment", "label", sentiment) }),
     of_texts(task("entities", "entities", "entities, exactly", entities)),
+    of_texts(task("answers", "answers", "answer, exactly", answers)),
     task("translation", "translator", "sentence, exactly", write),
     task("summary", "summarizer", "sentence, exactly", write),
 ];
 
 /// Most tokens of a story.
-const STORY: usize = 120;
+const STORY: usize = 180;
 /// Texts that are written at once.
 const BATCH: usize = 16;
 /// Best words of a mask that count.
@@ -143,6 +153,16 @@ fn entities(_: &Stage<'_>, device: &Device, shipped: &Shipped, asked: &[Asked]) 
         answers.push(shown.collect::<Vec<_>>().join(", "));
     }
     Ok(Done { score: Some((right, of)), answers, speed })
+}
+
+fn answers(_: &Stage<'_>, device: &Device, shipped: &Shipped, asked: &[Asked]) -> Result<Done> {
+    let model = Answerer::open(&shipped.folder, device.clone(), &options(shipped))?;
+    let pairs: Vec<_> = asked.iter().map(|a| (a.question.as_str(), a.context())).collect();
+    let (all, speed) = timed(asked.len(), || model.answer(&pairs, AnswerOptions::default()))?;
+    let best = |answers: &Vec<crate::tasks::Answer>| answers.first().map(|a| a.answer.clone());
+    let answers: Vec<_> = all.iter().filter_map(best).collect();
+    let right = asked.iter().zip(&answers).filter(|(a, answer)| a.expected.is(answer)).count();
+    Ok(Done { score: Some((right, asked.len())), answers, speed })
 }
 
 /// Generates for all examples, some at a time; texts, and new tokens per second.
