@@ -28,6 +28,20 @@
 //! # Ok::<(), tilewright::Error>(())
 //! ```
 //!
+//! # From a prompt to a text
+//!
+//! ```
+//! use tilewright::models::{Device, shipped};
+//! use tilewright::tasks::{GenerateOptions, TextGenerator};
+//!
+//! let folder = shipped("storyteller").expect("the shipped models").folder;
+//! let model = TextGenerator::open(folder, Device::cpu(), GenerateOptions::default())?;
+//! let stories = model.generate(&["Once upon a time"], model.config(), 0)?;
+//! println!("{}", stories[0].text);
+//! # assert!(stories[0].ids.len() > 10);
+//! # Ok::<(), tilewright::Error>(())
+//! ```
+//!
 //! # One op, checked
 //!
 //! ```
