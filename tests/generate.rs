@@ -102,6 +102,25 @@ fn greedy_ids_and_text_match_transformers_one_by_one_and_batched() {
     }
 }
 
+/// GPT-2's golden has 80 positions: the long prompt may go on for 4 tokens, the short one for all.
+#[test]
+fn a_long_prompt_cuts_no_other_short() {
+    for device in devices() {
+        let folder = goldens().join("gpt2");
+        let model = TextGenerator::open(folder, device, GenerateOptions::default()).unwrap();
+        let mut config = model.config().clone();
+        (config.max_new_tokens, config.eos_token_id) = (Some(9), Vec::new());
+        let long: Vec<u32> = (0..76).map(|i| 60 + i % 40).collect();
+        let prompts = [vec![70, 71], long, vec![90, 61, 62]];
+        let together = generate(&model, &prompts, &config);
+        for (prompt, got) in prompts.iter().zip(&together) {
+            let alone = &generate(&model, std::slice::from_ref(prompt), &config)[0];
+            assert_eq!(got.ids.len(), 9.min(80 - prompt.len()));
+            assert_eq!(got, alone);
+        }
+    }
+}
+
 #[test]
 fn decoding_waits_for_no_step_and_makes_nothing_per_token() {
     let gpu = common::open(GpuOptions::default());

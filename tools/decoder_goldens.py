@@ -77,6 +77,16 @@ MODELS = [
      LLAMA | dict(final_logit_softcapping=3.0, sliding_window=4, attention_bias=True,
                   num_hidden_layers=4, tie_word_embeddings=False), torch.float32),
 ]
+# Built with `settings`, then saved with a configuration that leaves these keys out. A head that
+# differs from its table stays itself even so, and missing caps have values.
+TRIMMED = [
+    ("gpt2_own_head", "GPT2LMHeadModel", GPT2 | dict(tie_word_embeddings=False),
+     ["tie_word_embeddings"]),
+    ("gemma3_own_head", "Gemma3ForCausalLM",
+     LLAMA | dict(sliding_window=4, tie_word_embeddings=False), ["tie_word_embeddings"]),
+    ("gemma2_default_caps", "Gemma2ForCausalLM",
+     LLAMA | dict(sliding_window=5), ["attn_logit_softcapping", "final_logit_softcapping"]),
+]
 # Saved in the layout of transformers 4 as well, under another name.
 OLDER = ["llama_biases", "qwen2_late_windows", "gemma2_uncapped"]
 
@@ -208,6 +218,11 @@ def main():
         if name in OLDER:
             for file in ["golden.json", "golden.safetensors"]:
                 (to / f"{name}_older" / file).write_bytes((to / name / file).read_bytes())
+    for index, (name, kind, settings, keys) in enumerate(TRIMMED):
+        model = build(SEED + 100 + index, kind, settings)
+        save(to / name, model, lambda c: {k: v for k, v in c.items() if k not in keys})
+        model = getattr(transformers, kind).from_pretrained(to / name).eval()
+        write(to / name, model.double())
     kinds = [SLIDING, FULL, SLIDING]
     ropes = {FULL: LINEAR, SLIDING: dict(rope_type="default", rope_theta=300.0)}
     settings = LLAMA | dict(layer_types=kinds, rope_parameters=ropes, sliding_window=6)

@@ -6,6 +6,7 @@ that tests/goldens does not have, with transformers' (or torch's) float64 answer
 Needs torch, transformers and safetensors.
 """
 
+import copy
 import json
 import math
 import sys
@@ -55,6 +56,12 @@ MODELS = [
     ("marian_apart", "MarianMTModel",
      BART | dict(share_encoder_decoder_embeddings=False, decoder_vocab_size=47)),
     ("pegasus", "PegasusForConditionalGeneration", BART | dict(scale_embedding=True)),
+]
+# Saved with tables that the configuration would tie or compute, and that say otherwise.
+OWN = [
+    ("t5_own_tables", "T5ForConditionalGeneration", T5),
+    ("bart_own_tables", "BartForConditionalGeneration", BART),
+    ("pegasus_own_positions", "PegasusForConditionalGeneration", BART | dict(scale_embedding=True)),
 ]
 
 
@@ -228,6 +235,26 @@ def write_hugging_face(folder, model):
     write(folder, lambda given: hugging_face(model, given), [source, target])
 
 
+def write_own(folder, of, settings):
+    model = of(of.config_class(**(settings | dict(tie_word_embeddings=False))))
+    inner = getattr(model, "model", model)
+    for stack in [inner.encoder, inner.decoder]:
+        stack.embed_tokens = copy.deepcopy(stack.embed_tokens)
+        if hasattr(stack, "embed_positions"):
+            weight = stack.embed_positions.weight
+            weight.data = weight.data + 0.1 * torch.randn_like(weight)
+    randomise(model)
+    model.save_pretrained(folder)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    del config["tie_word_embeddings"]
+    path.write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    # What transformers makes of these files.
+    model = of.from_pretrained(folder).eval().double()
+    write(folder, lambda given: hugging_face(model, given), [settings["vocab_size"]] * 2)
+
+
 def write_vaswani(folder, settings):
     model = Vaswani(VASWANI | settings)
     randomise(model)
@@ -253,6 +280,9 @@ def main():
         torch.manual_seed(SEED + index)
         of = getattr(transformers, kind)
         write_hugging_face(to / name, of(of.config_class(**settings)))
+    for index, (name, kind, settings) in enumerate(OWN):
+        torch.manual_seed(SEED + 100 + index)
+        write_own(to / name, getattr(transformers, kind), settings)
     torch.manual_seed(SEED - 1)
     apart = dict(
         norm_first=True, activation="gelu", tie_embeddings=False, generator_bias=True,

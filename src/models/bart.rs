@@ -135,12 +135,8 @@ impl Stack {
 }
 
 /// Checkpoint name and rows of the encoder's and the decoder's word table: one for both, unless
-/// the configuration ties no tables and the checkpoint has a stack's own.
-fn words(
-    config: &Config,
-    parameters: &Parameters,
-    tied: bool,
-) -> Result<[(&'static str, usize); 2]> {
+/// the checkpoint has a stack's own.
+fn words(config: &Config, parameters: &Parameters) -> Result<[(&'static str, usize); 2]> {
     let source = config.usize_field("vocab_size", 1..=MOST)?;
     let target = config.usize_or("decoder_vocab_size", source, 1..=MOST)?;
     let own = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
@@ -152,8 +148,7 @@ fn words(
         return Err(config.error("decoder_vocab_size", target, expected));
     }
     let shared = parameters.either(&["shared.weight", own[0], own[1]]);
-    let name = |own: &'static str| if tied { shared } else { parameters.either(&[own, shared]) };
-    Ok(own.map(|own| (name(own), source)))
+    Ok([(parameters.tied(own[0], shared)?, source), (parameters.tied(own[1], shared)?, source)])
 }
 
 impl Bart {
@@ -164,7 +159,7 @@ impl Bart {
             Parameters::new(&files.checkpoints, &["model."], options.dtype).biased(true);
         let d_model = config.usize_field("d_model", 1..=MOST)?;
         let tied = config.bool_or("tie_word_embeddings", true)?;
-        let [source, target] = words(config, &parameters, tied)?;
+        let [source, target] = words(config, &parameters)?;
         let max_tokens = config.usize_field("max_position_embeddings", 1..=MOST)?;
         let rows = options.max_tokens.map_or(max_tokens, |most| most.clamp(1, max_tokens));
         let scaled = config.bool_or("scale_embedding", false)?;
@@ -201,12 +196,12 @@ impl Bart {
         let (p, width, name) = (&self.parameters, self.norm.width, stack.name);
         graph.enter(format!("{name}.embed_tokens"));
         let words = table(graph, p, stack.words, stack.vocab_size, width)?;
+        let stored = format!("{name}.embed_positions.weight");
         let positions = match self.sinusoid {
+            // Rounded, or trained further: what the checkpoint has is what it was used with.
+            Some(_) if p.contains(&stored) => table(graph, p, &stored, self.max_tokens, width)?,
             Some(rows) => sinusoid(graph, rows, width, Sinusoid::Halves)?,
-            None => {
-                let name = format!("{name}.embed_positions.weight");
-                table(graph, p, &name, LEARNED_BASE + self.max_tokens, width)?
-            }
+            None => table(graph, p, &stored, LEARNED_BASE + self.max_tokens, width)?,
         };
         let mut x = sequence.embed(graph, ids, words, Some(positions), self.scale)?;
         if self.embedding_norm {

@@ -181,7 +181,7 @@ pub(super) fn output_head(
     [vocab_size, width]: [usize; 2],
     x: Value,
 ) -> Result<Value> {
-    let name = if tied { words } else { own };
+    let name = if tied { parameters.tied(own, words)? } else { own };
     let weight = graph.weight(parameters.matrix(name, &[vocab_size, width])?);
     graph.apply(Matmul::linear(), [Some(x), Some(weight), None, None])
 }

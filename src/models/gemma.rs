@@ -57,11 +57,15 @@ fn build(files: &Files, options: &BuildOptions, variant: Variant) -> Result<Mode
     let eps = config.eps("rms_norm_eps", 1e-6)?;
     let norm = |width| Norm { width, eps, kind: NormKind::RmsUnitOffset };
     let kind = config.activation_or("hidden_activation", crate::weights::Activation::GeluTanh)?;
-    let cap = |field: &str| config.opt_f32(field, 1e-3..=1e6);
+    // Gemma 2 has caps unless a `null` takes them away; Gemma 3 has none.
+    let cap = |field: &str, default: f32| match config.opt_f32(field, 1e-3..=1e6)? {
+        None if variant == Variant::Gemma2 && !config.states(field) => Ok(Some(default)),
+        found => Ok(found),
+    };
     let (attention_cap, ropes) = match variant {
         Variant::Gemma2 => {
             let fields = ["rope_theta", "partial_rotary_factor"];
-            (cap("attn_logit_softcapping")?, [RopeConfig::read(config, fields, 1e4, 1.0)?; 2])
+            (cap("attn_logit_softcapping", 50.0)?, [RopeConfig::read(config, fields, 1e4, 1.0)?; 2])
         }
         Variant::Gemma3 => {
             refuse(config, &["attn_logit_softcapping"])?;
@@ -89,7 +93,7 @@ fn build(files: &Files, options: &BuildOptions, variant: Variant) -> Result<Mode
         positions: sizes.positions(options),
         windows: layer_windows(config, variant, sizes.n_layers)?,
         attention_cap,
-        logit_cap: cap("final_logit_softcapping")?,
+        logit_cap: cap("final_logit_softcapping", 30.0)?,
         activation: activation(kind),
         tied: config.bool_or("tie_word_embeddings", true)?,
         parameters: parameters.biased(false),

@@ -167,7 +167,7 @@ impl Trunk<'_> {
         let h = norm.apply(graph, p, names.norm, h)?;
         let own = format!("{}.weight", names.decoder);
         let tied = self.config.bool_or("tie_word_embeddings", true)?;
-        let table = if tied && !p.contains(&own) { self.words } else { &own };
+        let table = if tied { p.tied(&own, self.words)? } else { &own };
         let table = graph.weight(p.matrix(table, &[self.vocab_size, inner])?);
         let y = graph.apply(Matmul::linear(), [Some(h), Some(table), None, None])?;
         // A checkpoint may have both; the projection's own is the one that counts.

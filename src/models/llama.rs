@@ -96,7 +96,11 @@ fn layer_windows(config: &Config, variant: Variant, n_layers: usize) -> Result<V
     match variant {
         Variant::Mistral => {
             refuse(config, &["attention_bias", "mlp_bias"])?;
-            let window = config.opt_usize("sliding_window", 1..=MOST)?;
+            // Only a `null` takes the window away.
+            let window = match config.opt_usize("sliding_window", 1..=MOST)? {
+                None if !config.states("sliding_window") => Some(4096),
+                found => found,
+            };
             windows(config, n_layers, window, |_| window.is_some())
         }
         Variant::Qwen2 | Variant::Qwen3 => {

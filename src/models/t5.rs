@@ -89,8 +89,11 @@ impl T5Model {
         let (gated, activation) = feed_forward_kind(config, default)?;
         let tied = config.opt_bool("tie_word_embeddings")?;
         // T5 scales before its table where that was tied when it was trained; mT5 never does.
-        let scaled = config.bool_or("scale_decoder_outputs", !mt5 && tied != Some(false))?;
-        let own = tied == Some(false) || parameters.contains("lm_head.weight");
+        let scaled = !mt5 && config.bool_or("scale_decoder_outputs", tied != Some(false))?;
+        let head = match tied {
+            Some(false) => "lm_head.weight",
+            _ => parameters.tied("lm_head.weight", words(&parameters))?,
+        };
         Ok(Self {
             norm: Norm {
                 width: d_model,
@@ -107,7 +110,7 @@ impl T5Model {
             max_distance,
             activation,
             gated,
-            head: if own { "lm_head.weight" } else { words(&parameters) },
+            head,
             head_scale: scaled.then(|| (1.0 / (d_model as f64).sqrt()) as f32),
             parameters,
         })
@@ -124,7 +127,8 @@ impl T5Model {
     ) -> Result<Vec<Value>> {
         let p = &self.parameters;
         graph.enter(format!("{stack}.embed_tokens"));
-        let words = table(graph, p, words(p), self.vocab_size, self.d_model)?;
+        let words = p.tied(&format!("{stack}.embed_tokens.weight"), words(p))?.to_owned();
+        let words = table(graph, p, &words, self.vocab_size, self.d_model)?;
         let x = sequence.embed(graph, ids, words, None, 1.0)?;
         graph.leave();
         let name = format!("{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight");
@@ -197,7 +201,7 @@ impl T5Model {
     }
 }
 
-/// Checkpoint name of the table that both stacks embed with.
+/// Checkpoint name of the table that both stacks embed with, unless they have their own.
 fn words(parameters: &Parameters) -> &'static str {
     parameters.either(&[
         "shared.weight",

@@ -98,6 +98,27 @@ impl WeightSource for Transposed {
     }
 }
 
+/// Whether two stored tensors have the same elements.
+fn same(a: (&Checkpoint, &str), b: (&Checkpoint, &str)) -> Result<bool> {
+    /// Elements compared at a time.
+    const PART: usize = 1 << 18;
+    let (of_a, of_b) = (a.0.info(a.1)?, b.0.info(b.1)?);
+    if of_a.shape != of_b.shape || of_a.dtype != of_b.dtype {
+        return Ok(false);
+    }
+    let (count, size) = (of_a.shape.numel(), of_a.dtype.size());
+    for first in (0..count).step_by(PART) {
+        let part = first..count.min(first + PART);
+        let mut bytes = [(); 2].map(|()| vec![0; part.len() * size]);
+        a.0.read_range(a.1, part.clone(), &mut bytes[0])?;
+        b.0.read_range(b.1, part, &mut bytes[1])?;
+        if bytes[0] != bytes[1] {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 impl Parameters {
     /// Parameters of one or more checkpoints, looked through in order (a head's own before its
     /// trunk's), whose names may carry one of `prefixes`; matrices are stored as `dtype`, or as
@@ -138,6 +159,15 @@ impl Parameters {
     pub fn either<'a>(&self, names: &[&'a str]) -> &'a str {
         let found = names.iter().find(|name| self.contains(name));
         found.or(names.first()).copied().unwrap_or_default()
+    }
+
+    /// Which tensor stands for `own`, which may be tied to `shared`: itself where the checkpoint
+    /// has it and it differs, as transformers decides, or else `shared`, which is loaded once.
+    pub fn tied<'a>(&self, own: &'a str, shared: &'a str) -> Result<&'a str> {
+        let (Some((c, mine)), Some((d, other))) = (self.resolve(own), self.resolve(shared)) else {
+            return Ok(if self.contains(own) { own } else { shared });
+        };
+        Ok(if same((c, &mine), (d, &other))? { shared } else { own })
     }
 
     /// A matrix or table, stored in the chosen dtype.

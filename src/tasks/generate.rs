@@ -2,10 +2,10 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::Instant;
 
 use super::decoding::{BeamSearch, FinishReason, Processors, Sampler};
 use super::rows::Row;
+use super::timing::{Clock, Timing};
 use crate::error::{Error, Result};
 use crate::graph::Progress;
 use crate::models::{BuildOptions, Capacity, Device, Generator, Kind, ModelInfo};
@@ -44,19 +44,6 @@ pub struct Generation {
     pub prompt_tokens: usize,
     /// Log probability / length^length_penalty, of beam search.
     pub score: Option<f32>,
-}
-
-/// How long a call took, and how the device was driven.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Timing {
-    /// From the call to the first new token of all prompts, in milliseconds.
-    pub prefill_ms: f64,
-    /// New tokens per second after the first, of all prompts together; 0 if none followed.
-    pub decode_tokens_per_s: f64,
-    /// Decoding steps after the first token.
-    pub steps: usize,
-    /// The most steps that were on their way at once; 1 when the host chose the tokens.
-    pub steps_ahead: usize,
 }
 
 /// What is told while text is generated.
@@ -185,10 +172,69 @@ impl TextGenerator {
         seed: u64,
         event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<(Vec<Generation>, Timing)> {
-        let decoding = config.decoding()?;
-        if prompts.is_empty() {
-            return Ok((Vec::new(), Timing::default()));
+        let unwritten = |prompt: &Vec<u32>| Generation {
+            text: String::new(),
+            ids: Vec::new(),
+            finish: FinishReason::Length,
+            prompt_tokens: prompt.len(),
+            score: None,
+        };
+        let mut all: Vec<_> = prompts.iter().map(unwritten).collect();
+        let mut timing: Option<Timing> = None;
+        let mut stopped = false;
+        for group in self.groups(prompts, config)? {
+            if stopped {
+                break;
+            }
+            let ids: Vec<_> = group.iter().map(|&i| prompts[i].clone()).collect();
+            let mut of_group = |e: Event<'_>| {
+                let flow = match e {
+                    Event::Text(i, text) => event(Event::Text(group[i], text)),
+                    loading => event(loading),
+                };
+                stopped |= flow.is_break();
+                flow
+            };
+            let (generations, took) = self.generate_together(&ids, config, seed, &mut of_group)?;
+            timing = Some(timing.map_or(took, |before| before.then(took)));
+            for (i, generation) in group.into_iter().zip(generations) {
+                all[i] = generation;
+            }
         }
+        Ok((all, timing.unwrap_or_default()))
+    }
+
+    /// Prompts that are continued together: as a rule all of them. One that fills most of the
+    /// model's context would cut the others short, so it goes apart from those that need more.
+    fn groups(&self, prompts: &[Vec<u32>], config: &GenerationConfig) -> Result<Vec<Vec<usize>>> {
+        let mut rest: Vec<usize> = (0..prompts.len()).collect();
+        let mut groups = Vec::new();
+        while let Some(longest) = rest.iter().map(|&i| prompts[i].len()).max() {
+            let most = self.info().max_output_tokens();
+            let room = most.saturating_sub(longest);
+            let mut later = Vec::new();
+            if self.info().kind != Kind::EncoderDecoder {
+                for &i in &rest {
+                    let len = prompts[i].len();
+                    if (config.max_length_after(len)? - len).min(most.saturating_sub(len)) > room {
+                        later.push(i);
+                    }
+                }
+                rest.retain(|i| !later.contains(i));
+            }
+            groups.push(std::mem::replace(&mut rest, later));
+        }
+        Ok(groups)
+    }
+
+    fn generate_together(
+        &self,
+        prompts: &[Vec<u32>],
+        config: &GenerationConfig,
+        seed: u64,
+        event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<(Vec<Generation>, Timing)> {
+        let decoding = config.decoding()?;
         let behind_encoder = self.info().kind == Kind::EncoderDecoder;
         let (sources, starts) = if behind_encoder {
             let start = config.decoder_start()?;
@@ -226,38 +272,6 @@ struct Job<'a> {
     sources: Vec<Vec<u32>>,
     /// What the decoder continues.
     starts: Vec<Vec<u32>>,
-}
-
-/// Measures from the call to the first token, and from there on.
-struct Clock {
-    start: Instant,
-    first: Option<Instant>,
-    tokens: usize,
-}
-
-impl Clock {
-    fn start() -> Self {
-        Self { start: Instant::now(), first: None, tokens: 0 }
-    }
-
-    /// Counts the new tokens of a step.
-    fn tick(&mut self, tokens: usize) {
-        match self.first {
-            None => self.first = Some(Instant::now()),
-            Some(_) => self.tokens += tokens,
-        }
-    }
-
-    fn timing(&self, steps: usize, steps_ahead: usize) -> Timing {
-        let first = self.first.unwrap_or(self.start);
-        let seconds = first.elapsed().as_secs_f64();
-        Timing {
-            prefill_ms: first.duration_since(self.start).as_secs_f64() * 1e3,
-            decode_tokens_per_s: if self.tokens > 0 { self.tokens as f64 / seconds } else { 0.0 },
-            steps,
-            steps_ahead,
-        }
-    }
 }
 
 impl Job<'_> {

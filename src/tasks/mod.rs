@@ -12,6 +12,7 @@ mod rows;
 mod score;
 mod tag;
 mod texts;
+mod timing;
 
 pub use answer::{Answer, AnswerOptions, Answerer};
 pub use attend::{Attended, Attender, Text, Token};
@@ -19,7 +20,8 @@ pub use classify::{Classification, Classifier, Label};
 pub use embed::{EmbedOptions, Embedder, Embedding};
 pub use entities::{Aggregation, Entity};
 pub use fill_mask::{Candidate, FillMask, Filled};
-pub use generate::{Event, GenerateOptions, Generation, TextGenerator, Timing};
+pub use generate::{Event, GenerateOptions, Generation, TextGenerator};
 pub use score::{Objective, Score, ScoreOptions, Scorer, TokenScore};
 pub use tag::Tagger;
 pub use texts::{InputText, Step, TaskOptions};
+pub use timing::Timing;

@@ -119,6 +119,16 @@ impl Config {
         self.fields.contains_key(field)
     }
 
+    /// The same with values for fields that are not present.
+    #[must_use]
+    pub fn with_defaults(&self, defaults: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
+        let mut filled = self.clone();
+        for (field, value) in defaults {
+            filled.fields.entry(field).or_insert(value);
+        }
+        filled
+    }
+
     /// The names of all fields.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.fields.keys().map(String::as_str)

@@ -58,7 +58,7 @@ mod tests {
             let v = args.need(V).unwrap();
             let view = View::new(v.shape(), op.layout, op.v_column, op.head_dim);
             let (v, out) =
-                (v.as_f32().unwrap(), View::new(want.shape(), op.layout, 0, op.head_dim));
+                (v.to_f32().unwrap(), View::new(want.shape(), op.layout, 0, op.head_dim));
             let &[_, heads, queries, keys] = weights.shape().dims() else { unreachable!() };
             let mut got = vec![0.0f32; want.shape().numel()];
             for (at, row) in weights.as_f32().unwrap().chunks_exact(keys).enumerate() {

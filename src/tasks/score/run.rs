@@ -272,7 +272,7 @@ mod tests {
         let text = line.repeat(3) + &"x".repeat(10);
         let parts = parts(&text);
         assert_eq!(parts.concat(), text);
-        assert!(parts.len() == 4 && parts[..3].iter().all(|p| p.ends_with('\n')));
+        assert!(parts.len() == 3 && parts[..2].iter().all(|p| p.ends_with('\n')));
         assert_eq!(super::parts(&"é".repeat(700_000)).len(), 2);
         assert_eq!(super::parts(""), [""]);
     }

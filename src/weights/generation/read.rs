@@ -26,7 +26,7 @@ impl GenerationConfig {
         let path = folder.as_ref().join("generation_config.json");
         match path.symlink_metadata() {
             Ok(_) => Self::read(Some(&Config::open_file(path)?), model, vocab_size),
-            Err(_) => Self::read(None, model, vocab_size),
+            Err(_) => Self::read(None, &filled(model, vocab_size)?, vocab_size),
         }
     }
 
@@ -40,7 +40,7 @@ impl GenerationConfig {
         } else {
             Config::open_file(argument)?
         };
-        Self::read(Some(&own), model, vocab_size)
+        Self::read(Some(&own), &filled(model, vocab_size)?, vocab_size)
     }
 
     fn read(own: Option<&Config>, model: &Config, vocab: usize) -> Result<Self> {
@@ -113,6 +113,25 @@ impl GenerationConfig {
         }
         Ok(config)
     }
+}
+
+/// `config.json` with the special ids that a model class of transformers has where the file does
+/// not state them.
+fn filled(model: &Config, vocab_size: usize) -> Result<Config> {
+    let (eos, start, forced) = ("eos_token_id", "decoder_start_token_id", FORCED_EOS);
+    let ids: &[_] = match model.opt_str("model_type")?.unwrap_or_default() {
+        "gpt2" => &[(eos, 50_256)],
+        "llama" | "mistral" | "opt" | "gpt_neox" => &[(eos, 2)],
+        "gemma2" | "gemma3_text" | "t5" => &[(eos, 1)],
+        "mt5" => &[(eos, 1), (start, 0)],
+        "bart" => &[(eos, 2), (start, 2), (forced, 2)],
+        "mbart" => &[(eos, 2), (forced, 2)],
+        "marian" => &[(eos, 0), (start, 58_100), (forced, 0)],
+        "pegasus" => &[(eos, 1), (start, 0), (forced, 1)],
+        _ => &[],
+    };
+    let known = ids.iter().filter(|(_, id)| *id < vocab_size);
+    Ok(model.with_defaults(known.map(|&(field, id)| (field, id.into()))))
 }
 
 const FORCED_BOS: &str = "forced_bos_token_id";

@@ -106,6 +106,7 @@ fn without_a_file_the_model_config_says_it_all() {
         max_length: Some(142),
         no_repeat_ngram_size: 3,
         forced_eos_token_id: vec![2],
+        decoder_start_token_id: Some(2),
         early_stopping: EarlyStopping::Yes,
         length_penalty: 2.0,
         ..GenerationConfig::default()
@@ -283,4 +284,19 @@ fn the_goldens_are_read() {
         }
     }
     assert!(files >= 15 && settings >= 50, "{files} files, {settings} settings");
+}
+
+/// transformers' classes have special ids of their own, which a file need not repeat.
+#[test]
+fn ids_that_a_file_leaves_out_are_the_model_class_s() {
+    let folder = Path::new("/a folder that is not there");
+    let of = |json: &str| GenerationConfig::open(folder, &model(json), VOCAB).unwrap();
+    assert_eq!(of(r#"{"model_type": "llama"}"#).eos_token_id, [2]);
+    assert_eq!(of(r#"{"model_type": "llama", "eos_token_id": 7}"#).eos_token_id, [7]);
+    assert!(of(r#"{"model_type": "llama", "eos_token_id": null}"#).eos_token_id.is_empty());
+    // The class's id is beyond this vocabulary.
+    assert!(of(r#"{"model_type": "gpt2"}"#).eos_token_id.is_empty());
+    let bart = of(r#"{"model_type": "bart"}"#);
+    assert_eq!((bart.decoder_start_token_id, bart.forced_eos_token_id), (Some(2), vec![2]));
+    assert!(of(r#"{"model_type": "qwen3"}"#).eos_token_id.is_empty());
 }
