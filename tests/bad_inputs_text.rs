@@ -59,6 +59,10 @@ fn wild_charsmap() -> Value {
     json!({"type": "Precompiled", "precompiled_charsmap": "BAAAAAD8//8="})
 }
 
+fn replace(text: &str, content: &str) -> Value {
+    json!({"type": "Replace", "pattern": {"String": text}, "content": content})
+}
+
 #[test]
 fn tokenizer_json() {
     let a = json!({"Sequence": {"id": "A", "type_id": 0}});
@@ -116,6 +120,23 @@ fn tokenizer_json() {
             "at least 1",
         ),
         ("deep sequence", spoil("/normalizer", nested(40)), "nests more than 16"),
+        ("empty text replaced", spoil("/normalizer", replace("", "x")), "matches an empty text"),
+        (
+            "empty matches replaced",
+            spoil(
+                "/normalizer",
+                json!({"type": "Replace", "pattern": {"Regex": " *"}, "content": "x"}),
+            ),
+            "matches an empty text",
+        ),
+        (
+            "texts that explode",
+            spoil(
+                "/normalizer",
+                json!({"type": "Sequence", "normalizers": vec![replace("a", "aaaaaaaa"); 4]}),
+            ),
+            "4096 times as long",
+        ),
         (
             "charsmap not base64",
             {

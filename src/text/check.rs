@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use serde_json::{Map, Value};
+use tokenizers::utils::SysRegex;
 
 use super::{charsmap, pattern};
 use crate::files::{one_line, show};
@@ -17,6 +18,9 @@ const MAX_NESTING: usize = 16;
 
 /// WordPiece tries every substring of a word, so its cost grows with this squared.
 const MAX_WORD_CHARS: u64 = 1000;
+
+/// Times that a normaliser may make a text longer; T5's and Llama's triple the spaces.
+const MAX_GROWTH: usize = 256;
 
 type Check = Result<(), String>;
 
@@ -39,6 +43,12 @@ pub(super) fn check(file: &Value) -> Check {
         if let Some(value) = file.get(part) {
             check_part(part, value, 0)?;
         }
+    }
+    let growth = file.get("normalizer").map_or(1, growth);
+    if growth > MAX_GROWTH {
+        return Err(format!(
+            "`normalizer` may make a text {growth} times as long; at most {MAX_GROWTH} is expected"
+        ));
     }
     match file.get("post_processor") {
         Some(processor) => check_processor(processor, 0, &mut 0),
@@ -178,6 +188,10 @@ fn check_part(part: &str, value: &Value, depth: usize) -> Check {
             .map_err(|e| format!("`{part}`: pattern `{}` {e}", one_line(regex)))?;
     }
     match kind {
+        // The crate indexes past the end of a text whose end matches.
+        "Replace" if value.get("pattern").is_some_and(matches_nothing) => {
+            Err(format!("`{part}`: Replace with a pattern that matches an empty text"))
+        }
         "Precompiled" => {
             let map = value.get("precompiled_charsmap").and_then(Value::as_str);
             let map = map.ok_or("`precompiled_charsmap` is missing; a string is expected")?;
@@ -192,6 +206,32 @@ fn check_part(part: &str, value: &Value, depth: usize) -> Check {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a pattern finds empty matches.
+fn matches_nothing(pattern: &Value) -> bool {
+    if let Some(text) = pattern.get("String") {
+        return text == "";
+    }
+    let regex = pattern.get("Regex").and_then(Value::as_str).map(SysRegex::new);
+    let Some(Ok(regex)) = regex else { return false };
+    let empty = |text: &str| regex.find_iter(text).any(|(start, end)| start == end);
+    ["", " ", "a", "1", ".", "a b\n"].into_iter().any(empty)
+}
+
+/// How many times longer a normaliser can make a text, in bytes.
+fn growth(value: &Value) -> usize {
+    let inner = value.get("normalizers").and_then(Value::as_array).into_iter().flatten();
+    let inner = inner.map(growth).fold(1, usize::saturating_mul);
+    let bytes = |field: Option<&Value>| field.and_then(Value::as_str).map_or(0, str::len);
+    let own = match value.get("type").and_then(Value::as_str) {
+        Some("Replace") => {
+            let replaced = bytes(value.pointer("/pattern/String")).max(1);
+            bytes(value.get("content")).div_ceil(replaced).max(1)
+        }
+        _ => 1,
+    };
+    inner.saturating_mul(own)
 }
 
 /// A post-processor. `templates` counts those that add tokens: the crate ends in `todo!` when a
