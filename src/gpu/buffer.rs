@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// Bytes per upload chunk: large enough to reach copy bandwidth, small enough that host
 /// memory stays bounded while a model loads.
-const CHUNK: usize = 8 << 20;
+const CHUNK: usize = 4 << 20;
 
 /// A storage buffer on the device; counted in the device's memory account until dropped.
 #[derive(Debug)]

@@ -175,12 +175,17 @@ impl Gpu {
     /// Opens a device on a wgpu adapter, taking the features in [`Caps`] where present.
     pub fn from_adapter(adapter: &wgpu::Adapter, options: GpuOptions) -> Result<Self> {
         let features = wanted_features(adapter);
+        // Allocators take memory in blocks, and a software driver fills those whether used or not.
+        let memory_hints = match adapter.get_info().device_type {
+            wgpu::DeviceType::Cpu => wgpu::MemoryHints::MemoryUsage,
+            _ => wgpu::MemoryHints::Performance,
+        };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("tilewright"),
             required_features: features,
             required_limits: adapter.limits(),
             experimental_features: trusted::experimental(),
-            memory_hints: wgpu::MemoryHints::Performance,
+            memory_hints,
             trace: wgpu::Trace::Off,
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
