@@ -50,7 +50,8 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let inputs = random_inputs(&model.info, args.batch, args.tokens, false)?;
     let gpu = context.gpu()?;
     let graph = Arc::new(fuse(model.graph, &[])?);
-    let capacity = capacity(&graph, &[("batch", args.batch), ("tokens", args.tokens)]);
+    let sizes = [("batch", args.batch), ("tokens", args.tokens), ("source", args.tokens)];
+    let capacity = capacity(&graph, &sizes);
     let weights = DeviceWeights::new(&gpu);
     let options = SessionOptions::default();
     let session = Session::new(graph, &weights, capacity, &options, &mut context.load_progress())?;

@@ -119,7 +119,14 @@ impl Generator {
     pub fn open(folder: impl AsRef<Path>, device: Device, options: &BuildOptions) -> Result<Self> {
         let folder = folder.as_ref();
         let build = |outputs| open(folder, &BuildOptions { outputs, ..*options });
-        let model = build(Outputs::Decode)?;
+        let mut model = build(Outputs::Decode)?;
+        // Position tables end there, so the bound is the model's limit from now on.
+        if let Some(most) = options.max_tokens {
+            model.info.max_tokens = model.info.max_tokens.min(most);
+            if let Some(decoder) = &mut model.info.decoder {
+                decoder.max_tokens = decoder.max_tokens.min(most);
+            }
+        }
         let encode = match model.info.kind {
             Kind::EncoderDecoder => Some(Arc::new(fuse(build(Outputs::Encode)?.graph, &[])?)),
             _ => None,

@@ -45,6 +45,25 @@ fn answers_are_transformers_on_both_devices() {
 }
 
 #[test]
+fn a_context_bounds_prompt_and_result() {
+    for device in ["cpu".to_owned(), device()] {
+        for name in ["gpt2", "llama_gqa"] {
+            let model = text(golden(name));
+            let run = |context: &str| {
+                let args = ["generate", "--json", "--device", &device, "--model", &model];
+                let rest = ["--prompt-ids", "5,9,11,12", "--context", context];
+                let none = ["--generation-config", r#"{"eos_token_id": null}"#];
+                finish(command(args.iter().chain(&rest).chain(&none)))
+            };
+            let whole = run("16").json()["ids"].as_array().unwrap().clone();
+            assert_eq!(whole.len(), 12, "{name} on {device}");
+            assert_eq!(run("7").json()["ids"].as_array().unwrap()[..], whole[..3]);
+            run("4").fails(&["4 tokens leaves no room", "at most 4"]);
+        }
+    }
+}
+
+#[test]
 fn caches_of_halves_tell_the_same_story() {
     let story = |device: &str, cache: &str| {
         let model = ["generate", "--quiet", "--model", "storyteller", "--max-new-tokens", "40"];
