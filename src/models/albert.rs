@@ -26,7 +26,7 @@ const LAYER: LayerNames = LayerNames {
 
 fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
     let config = &files.config;
-    let parameters = Parameters::new(&files.checkpoints, &["albert."], options.dtype);
+    let parameters = Parameters::new(&files.checkpoints, &["albert."], options.dtype).biased(true);
     let eps = config.eps("layer_norm_eps", 1e-12)?;
     let block = encoder::block(config, parameters, &FIELDS, LAYER, eps)?;
     let width = config.usize_or("embedding_size", 128, 1..=MOST)?;

@@ -14,7 +14,7 @@ use crate::weights::Config;
 pub(super) const FAMILY: Family = Family { model_type: "bert", build };
 
 fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
-    let parameters = Parameters::new(&files.checkpoints, &["bert."], options.dtype);
+    let parameters = Parameters::new(&files.checkpoints, &["bert."], options.dtype).biased(true);
     encoder(&files.config, parameters)?.build(files, options)
 }
 

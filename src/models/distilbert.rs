@@ -34,7 +34,8 @@ const EPS: f32 = 1e-12;
 
 fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
     let config = &files.config;
-    let parameters = Parameters::new(&files.checkpoints, &["distilbert."], options.dtype);
+    let parameters =
+        Parameters::new(&files.checkpoints, &["distilbert."], options.dtype).biased(true);
     let block = encoder::block(config, parameters, &FIELDS, LAYER, EPS)?;
     let heads = Heads {
         pooler: None,

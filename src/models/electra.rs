@@ -33,7 +33,7 @@ const HEADS: Heads = Heads {
 
 fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
     let config = &files.config;
-    let parameters = Parameters::new(&files.checkpoints, &["electra."], options.dtype);
+    let parameters = Parameters::new(&files.checkpoints, &["electra."], options.dtype).biased(true);
     let eps = config.eps("layer_norm_eps", 1e-12)?;
     let block = encoder::block(config, parameters, &BERT_FIELDS, BERT_LAYER, eps)?;
     let width = config.usize_or("embedding_size", 128, 1..=MOST)?;

@@ -30,7 +30,7 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
     if buckets != BUCKETS {
         return Err(config.error("relative_attention_num_buckets", buckets, BUCKETS));
     }
-    let parameters = Parameters::new(&files.checkpoints, &["mpnet."], options.dtype);
+    let parameters = Parameters::new(&files.checkpoints, &["mpnet."], options.dtype).biased(true);
     let eps = config.eps("layer_norm_eps", 1e-12)?;
     let block = encoder::block(config, parameters, &BERT_FIELDS, LAYER, eps)?;
     let embeddings = Embeddings::of(config, block.norm.width)?;

@@ -33,7 +33,7 @@ pub(super) const HEADS: Heads = Heads {
 };
 
 fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
-    let parameters = Parameters::new(&files.checkpoints, &["roberta."], options.dtype);
+    let parameters = Parameters::new(&files.checkpoints, &["roberta."], options.dtype).biased(true);
     encoder(&files.config, parameters)?.build(files, options)
 }
 
