@@ -2,18 +2,22 @@
 //! CPU, hidden states layer by layer.
 
 mod common;
+#[path = "common/folder.rs"]
+mod folder;
 #[path = "common/golden.rs"]
 mod golden;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use folder::Folder;
 use golden::{Golden, LIMIT, assert_close};
 use serde_json::Value;
 use tilewright::Tensor;
 use tilewright::gpu::GpuOptions;
 use tilewright::models::{self, BuildOptions, Device, Outputs, Runner, model_inputs};
 use tilewright::tasks::{EmbedOptions, Embedder};
-use tilewright::weights::SafeTensors;
+use tilewright::weights::{Checkpoint, SafeTensors};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
@@ -171,4 +175,56 @@ fn host_memory_while_loading_stays_bounded() {
     let model = minilm().join("model.safetensors").metadata().unwrap().len() / 1024;
     assert!(peak > model, "peak {peak} KiB is less than the model: not measured");
     assert!(peak < model + 256 * 1024, "peak {peak} KiB, model {model} KiB");
+}
+
+/// A checkpoint with one tensor under a name that nobody asks for: as if it were missing.
+fn without(bytes: &[u8], name: &str) -> Vec<u8> {
+    let key = format!("\"{name}\"");
+    let at = bytes.windows(key.len()).position(|w| w == key.as_bytes()).unwrap();
+    let mut bytes = bytes.to_vec();
+    bytes[at + 1] = b'?';
+    bytes
+}
+
+#[test]
+fn no_tensor_that_a_model_uses_may_be_missing() {
+    let mut replaced = BTreeSet::new();
+    let mut models = 0;
+    for goldens in ["goldens", "goldens_encoders", "goldens_decoders", "goldens_seq2seq"] {
+        for entry in std::fs::read_dir(root().join("tests").join(goldens)).unwrap() {
+            let golden = entry.unwrap().path();
+            let Ok(bytes) = std::fs::read(golden.join("model.safetensors")) else { continue };
+            models += 1;
+            let folder = Folder::new();
+            folder.file("config.json", std::fs::read(golden.join("config.json")).unwrap());
+            folder.file("model.safetensors", &bytes);
+            let open = || models::open(&folder.0, &BuildOptions::default());
+            let graph = open().unwrap().graph;
+            let checkpoint = Checkpoint::open(&folder.0).unwrap();
+            let used = graph.weights().into_iter().map(|w| w.name());
+            for name in used.filter(|name| checkpoint.contains(name)) {
+                folder.file("model.safetensors", without(&bytes, name));
+                match open() {
+                    Err(e) => assert!(e.to_string().contains("is not in the checkpoint"), "{e}"),
+                    Ok(_) => _ = replaced.insert(name.replace("model.", "")),
+                }
+            }
+        }
+    }
+    // What transformers also goes without: zeros, no pooled output, computed positions, and
+    // tables that stand for each other.
+    let expected = [
+        "decoder.embed_positions.weight",
+        "decoder.embed_tokens.weight",
+        "encoder.embed_positions.weight",
+        "encoder.embed_tokens.weight",
+        "final_logits_bias",
+        "lm_head.decoder.bias",
+        "lm_head.weight",
+        "pooler.dense.weight",
+        "pooler.weight",
+        "shared.weight",
+    ];
+    assert!(replaced.iter().eq(&expected), "{replaced:?}");
+    assert!(models >= 80, "{models} models");
 }
