@@ -138,6 +138,24 @@ fn tokenizer_json() {
             "4096 times as long",
         ),
         (
+            "answers that explode",
+            spoil(
+                "/decoder",
+                json!({"type": "Sequence", "decoders": vec![replace("e", "eeeeeeee"); 3]}),
+            ),
+            "`decoder` may make a text 512 times as long",
+        ),
+        (
+            "a long text before each",
+            spoil("/normalizer", json!({"type": "Prepend", "prepend": "x".repeat(999)})),
+            "`normalizer` may make a text 1000 times as long",
+        ),
+        (
+            "a long suffix of each word",
+            spoil("/model/end_of_word_suffix", json!("x".repeat(65))),
+            "`end_of_word_suffix` has 65 bytes",
+        ),
+        (
             "charsmap not base64",
             {
                 let value = json!({"type": "Precompiled", "precompiled_charsmap": "%%%%"});

@@ -19,8 +19,11 @@ const MAX_NESTING: usize = 16;
 /// WordPiece tries every substring of a word, so its cost grows with this squared.
 const MAX_WORD_CHARS: u64 = 1000;
 
-/// Times that a normaliser may make a text longer; T5's and Llama's triple the spaces.
+/// Times that a normaliser or a decoder may make a text longer; T5's and Llama's triple the spaces.
 const MAX_GROWTH: usize = 256;
+
+/// Bytes of what a model adds to each piece of a word: real files have 2 (`##`) to 4 (`</w>`).
+const MAX_AFFIX: usize = 64;
 
 type Check = Result<(), String>;
 
@@ -42,13 +45,13 @@ pub(super) fn check(file: &Value) -> Check {
     for part in ["normalizer", "pre_tokenizer", "decoder"] {
         if let Some(value) = file.get(part) {
             check_part(part, value, 0)?;
+            let growth = growth(value);
+            if growth > MAX_GROWTH {
+                return Err(format!(
+                    "`{part}` may make a text {growth} times as long; at most {MAX_GROWTH} is expected"
+                ));
+            }
         }
-    }
-    let growth = file.get("normalizer").map_or(1, growth);
-    if growth > MAX_GROWTH {
-        return Err(format!(
-            "`normalizer` may make a text {growth} times as long; at most {MAX_GROWTH} is expected"
-        ));
     }
     match file.get("post_processor") {
         Some(processor) => check_processor(processor, 0, &mut 0),
@@ -119,6 +122,12 @@ fn check_model(model: &Map<String, Value>) -> Check {
             "`max_input_chars_per_word` is {}; at most {MAX_WORD_CHARS} is accepted",
             show(longest)
         ));
+    }
+    for affix in ["continuing_subword_prefix", "end_of_word_suffix"] {
+        let bytes = length(model.get(affix));
+        if bytes > MAX_AFFIX {
+            return Err(format!("`{affix}` has {bytes} bytes; at most {MAX_AFFIX} is accepted"));
+        }
     }
     if model.get("dropout").and_then(Value::as_f64).is_some_and(|p| p != 0.0) {
         return Err("`dropout` is not 0: tokens would be drawn at random".into());
@@ -219,19 +228,26 @@ fn matches_nothing(pattern: &Value) -> bool {
     ["", " ", "a", "1", ".", "a b\n"].into_iter().any(empty)
 }
 
-/// How many times longer a normaliser can make a text, in bytes.
+/// How many times longer a normaliser or a decoder can make a text, in bytes.
 fn growth(value: &Value) -> usize {
-    let inner = value.get("normalizers").and_then(Value::as_array).into_iter().flatten();
-    let inner = inner.map(growth).fold(1, usize::saturating_mul);
-    let bytes = |field: Option<&Value>| field.and_then(Value::as_str).map_or(0, str::len);
+    let lists = ["normalizers", "decoders"].into_iter().filter_map(|list| value.get(list));
+    let inner = lists.filter_map(Value::as_array).flatten().map(growth);
+    let inner = inner.fold(1, usize::saturating_mul);
     let own = match value.get("type").and_then(Value::as_str) {
         Some("Replace") => {
-            let replaced = bytes(value.pointer("/pattern/String")).max(1);
-            bytes(value.get("content")).div_ceil(replaced).max(1)
+            let replaced = length(value.pointer("/pattern/String")).max(1);
+            length(value.get("content")).div_ceil(replaced).max(1)
         }
+        // Before a text of one byte.
+        Some("Prepend") => 1 + length(value.get("prepend")),
         _ => 1,
     };
     inner.saturating_mul(own)
+}
+
+/// Bytes of a string, none where it is absent.
+fn length(field: Option<&Value>) -> usize {
+    field.and_then(Value::as_str).map_or(0, str::len)
 }
 
 /// A post-processor. `templates` counts those that add tokens: the crate ends in `todo!` when a
