@@ -33,6 +33,7 @@ mod runner;
 mod seq2seq;
 mod shipped;
 mod t5;
+mod unused;
 mod vaswani;
 mod verify;
 
@@ -52,7 +53,7 @@ pub use shipped::{Shipped, shipped, shipped_names};
 pub use verify::{NodeCheck, TOLERANCE, verify};
 
 use crate::error::{Error, Result};
-use crate::graph::Graph;
+use crate::graph::{Graph, Weight};
 use crate::tensor::DType;
 use crate::weights::{Checkpoint, Config, Pooling};
 
@@ -201,5 +202,8 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
     })?;
     let mut model = (family.build)(files, options)?;
     model.notices.splice(0..0, config.notices().iter().cloned());
+    let used: Vec<_> = model.graph.weights().into_iter().map(Weight::name).collect();
+    let stored = files.checkpoints.iter().flat_map(|checkpoint| checkpoint.names());
+    model.notices.extend(unused::extra_layers(used.iter().copied(), stored));
     Ok(model)
 }

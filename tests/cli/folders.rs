@@ -155,6 +155,25 @@ fn ids_beyond_the_vocabulary_are_found_before_anything_runs() {
 }
 
 #[test]
+fn layers_that_the_config_leaves_out_are_told_of() {
+    let folder = Folder::new();
+    for (golden, field, layer) in [
+        ("bert_base", "num_hidden_layers", "encoder.layer.1."),
+        ("gpt2", "n_layer", "h.1."),
+        ("t5", "num_layers", "encoder.block.1."),
+        ("t5", "num_decoder_layers", "decoder.block.1."),
+    ] {
+        let model = folder.0.join(field);
+        copy_golden(golden, &model);
+        let graph = || cpu(["graph", "--model", &text(&model)]);
+        assert!(!graph().err.contains("fewer layers"), "{golden}");
+        edit(&model.join("config.json"), |c| c[field] = json!(1));
+        let done = graph();
+        assert!(done.err.contains("fewer layers") && done.err.contains(layer), "{done:?}");
+    }
+}
+
+#[test]
 fn remote_code_is_ignored_and_said_so() {
     let folder = Folder::new();
     let model = folder.0.join("model");
