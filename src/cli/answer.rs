@@ -7,7 +7,7 @@ use serde_json::json;
 use super::Context;
 use super::context::{count, read_text};
 use super::model::ModelArg;
-use super::texts::{steps, task};
+use super::texts::{read_filled_lines, steps, task};
 use crate::error::Result;
 use crate::models::Device;
 use crate::tasks::{AnswerOptions, Answerer};
@@ -42,7 +42,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let questions = match &args.file {
-        Some(path) => read_text(path)?.lines().map(str::to_owned).collect(),
+        Some(path) => read_filled_lines(context, path)?,
         None => args.question,
     };
     let text = match (args.context_file, args.context) {

@@ -36,7 +36,11 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let cut = results.iter().filter(|r| r.truncated > 0).count();
     if cut > 0 {
         let most = classifier.max_tokens();
-        context.notice(&format!("{cut} texts were cut to the model's {most} tokens"));
+        context.notice(&format!("texts cut to the model's {most} tokens: {cut}"));
+    }
+    let unread = results.iter().filter(|r| r.labels.is_empty()).count();
+    if unread > 0 {
+        context.notice(&format!("texts without a token, which have no labels: {unread}"));
     }
     for (text, result) in texts.iter().zip(&results) {
         let labels = result.labels.iter().take(args.top_k.unwrap_or(usize::MAX));

@@ -1,6 +1,7 @@
 //! What every subcommand shares: global flags, the device, output, progress, Ctrl-C.
 
-use std::io::{IsTerminal, Write};
+use std::fs::File;
+use std::io::{IsTerminal, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::tensor::DType;
 
 /// Flags that stand before or after any subcommand.
 #[derive(clap::Args)]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Device: auto, cpu, an index from `devices`, or a part of an adapter's name
     #[arg(long, global = true, env = "TILEWRIGHT_DEVICE", default_value = "auto")]
@@ -44,9 +46,9 @@ pub(crate) enum WeightType {
     F32,
     F16,
     Bf16,
-    #[value(name = "q8_0")]
+    #[value(name = "q8_0", hide = true)]
     Q8_0,
-    #[value(name = "q4_0")]
+    #[value(name = "q4_0", hide = true)]
     Q4_0,
 }
 
@@ -242,15 +244,29 @@ pub(super) fn complain(message: &str) {
     let _ = writeln!(std::io::stderr(), "{message}");
 }
 
+/// The longest text that is read whole; `/dev/zero` and pipes may have no end.
+const MAX_TEXT_FILE: u64 = 256 << 20;
+
 /// Reads a whole text file or pipe, with its name in the error.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    file.take(MAX_TEXT_FILE + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
+    if bytes.len() as u64 > MAX_TEXT_FILE {
+        let message = format!("is longer than {} MiB; split it", MAX_TEXT_FILE >> 20);
+        return Err(Error::file(path, message));
+    }
     let text = String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         Error::file(path, format!("is not UTF-8 text: invalid byte at offset {at}"))
     })?;
     // Some editors begin UTF-8 files with a byte-order mark.
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
+/// The lines of a text file or pipe.
+pub(super) fn read_lines(path: &Path) -> Result<Vec<String>> {
+    Ok(read_text(path)?.lines().map(str::to_owned).collect())
 }
 
 /// Parser of sizes such as `--batch`: at least 1, and beyond 2^24 a typing error.

@@ -27,7 +27,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
-    let texts = args.texts.read()?;
+    let texts = args.texts.read_filled(context)?;
     let (folder, options) = task(context, &args.model, args.texts.batch)?;
     let model = FillMask::open(folder, Device::from(context.device()?), &options)?;
     model.notices().iter().for_each(|n| context.notice(n));

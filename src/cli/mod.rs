@@ -94,9 +94,9 @@ pub fn run() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
-            // A closed pipe while help is printed is not worth a second message.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            let printed = error.print().map_err(|e| Error::io("stdout", e));
+            // Help and the version are answers, which a full disk loses.
+            return if error.use_stderr() { ExitCode::from(2) } else { exit(printed) };
         }
     };
     let outcome = Context::new(args.global).and_then(|context| match args.command {
@@ -121,6 +121,10 @@ pub fn run() -> ExitCode {
         Command::Profile(args) => profile::run(&context, args),
         Command::Graph(args) => graph::run(&context, args),
     });
+    exit(outcome)
+}
+
+fn exit(outcome: Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,

@@ -1,10 +1,10 @@
 //! What the commands that take texts share.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Context;
-use super::context::{count, read_text};
+use super::context::{count, read_lines};
 use super::model::ModelArg;
 use crate::error::Result;
 use crate::models::Shipped;
@@ -28,10 +28,33 @@ impl Texts {
     /// The texts.
     pub fn read(&self) -> Result<Vec<String>> {
         match &self.file {
-            Some(path) => Ok(read_text(path)?.lines().map(str::to_owned).collect()),
+            Some(path) => read_lines(path),
             None => Ok(self.texts.clone()),
         }
     }
+
+    /// The texts, without a file's blank lines: for tasks that have no answer for them.
+    pub fn read_filled(&self, context: &Context) -> Result<Vec<String>> {
+        match &self.file {
+            Some(path) => read_filled_lines(context, path),
+            None => Ok(self.texts.clone()),
+        }
+    }
+}
+
+/// The lines of a text file or pipe that are not blank; says how many were.
+pub(super) fn read_filled_lines(context: &Context, path: &Path) -> Result<Vec<String>> {
+    let mut lines = read_lines(path)?;
+    let all = lines.len();
+    lines.retain(|line| !line.trim().is_empty());
+    if lines.len() < all {
+        context.notice(&format!(
+            "{}: blank lines passed over: {}",
+            path.display(),
+            all - lines.len()
+        ));
+    }
+    Ok(lines)
 }
 
 /// The folder of an encoder, and how a task opens it.

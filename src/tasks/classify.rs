@@ -6,7 +6,7 @@ use std::path::Path;
 use super::texts::{
     InputText, Step, TaskOptions, TextModel, go_on, softmax, text_model_accessors, top,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::models::{Class, Device, Outputs};
 use crate::weights::Config;
 
@@ -33,7 +33,7 @@ pub struct Label {
 /// One text's labels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Classification {
-    /// All labels, the likeliest first.
+    /// All labels, the likeliest first; none of a text that holds no token.
     pub labels: Vec<Label>,
     /// Tokens that were cut off because the text is longer than the model takes.
     pub truncated: usize,
@@ -84,29 +84,26 @@ impl Classifier {
         self.classify_with(&texts, &mut go_on)
     }
 
-    /// The same with a callback, which may stop it with [`Error::Cancelled`].
-    ///
-    /// Errors name a text that holds no token.
+    /// The same with a callback, which may stop it with [`Error::Cancelled`](crate::Error::Cancelled).
     pub fn classify_with(
         &self,
         texts: &[InputText<'_>],
         step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<Vec<Classification>> {
-        let encoded = self.model.encode(texts, step, |index, mut encoding| {
-            if encoding.count(0) + encoding.count(1) == 0 {
-                let message = format!("text {} holds no token to classify", index + 1);
-                return Err(Error::Argument(message));
-            }
+        let encoded = self.model.encode(texts, step, |_, mut encoding| {
             let truncated = encoding.truncate(self.model.max_tokens)?;
             Ok((encoding, truncated))
         })?;
-        let (rows, truncated): (Vec<_>, Vec<_>) = encoded.into_iter().unzip();
-        let mut out: Vec<_> = truncated
-            .into_iter()
-            .map(|truncated| Classification { labels: Vec::new(), truncated })
-            .collect();
-        self.model.run(&rows, None, step, &mut |index, row| {
-            out[index].labels = self.labels(row.get("logits")?);
+        let (mut rows, mut owners, mut out) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, (encoding, truncated)) in encoded.into_iter().enumerate() {
+            out.push(Classification { labels: Vec::new(), truncated });
+            if encoding.count(0) + encoding.count(1) > 0 {
+                rows.push(encoding);
+                owners.push(index);
+            }
+        }
+        self.model.run(&rows, None, step, &mut |row, results| {
+            out[owners[row]].labels = self.labels(results.get("logits")?);
             Ok(())
         })?;
         Ok(out)

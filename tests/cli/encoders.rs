@@ -196,7 +196,6 @@ fn bad_calls_of_encoder_tasks_are_named() {
         ["mlm", "cls", "ner", "qa"].map(|n| text(golden(&format!("bert_{n}"))));
     cpu(["fill-mask", "--model", &mlm, "no mask"]).fails(&["text 1", "`[MASK]`"]);
     cpu(["fill-mask", "--model", &mlm, "[MASK]", ""]).fails(&["text 2", "`[MASK]`"]);
-    cpu(["classify", "--model", &cls, "Rain", ""]).fails(&["text 2", "no token"]);
     let long = "word ".repeat(90);
     let ask = ["answer", "--model", &qa, "--question"];
     cpu(ask.iter().chain(&["", "--context", "x"])).fails(&["question 1"]);
@@ -220,6 +219,34 @@ fn bad_calls_of_encoder_tasks_are_named() {
     }
     let nowhere = text(Folder::new().0.join("nowhere"));
     cpu(["tag", "--model", &ner, "--file", &nowhere]).fails(&[&nowhere]);
+}
+
+#[test]
+fn blank_lines_of_a_file_lose_no_other() {
+    let folder = Folder::new();
+    let lines = |lines: &str| text(folder.file("lines.txt", lines));
+    let run = |args: &[&str], model: &str, lines: &str| {
+        let model = text(golden(model));
+        cpu(args.iter().copied().chain(["--json", "--model", &model, "--file", lines]))
+    };
+    let done = run(&["classify"], "bert_cls", &lines("Rain\n\nthe house\n \n"));
+    assert!(done.err.contains("no labels: 2"), "{done:?}");
+    let counts: Vec<_> =
+        done.jsonl().iter().map(|r| r["labels"].as_array().unwrap().len()).collect();
+    assert_eq!(counts, [2, 0, 2, 0]);
+    // No answer stands for a blank line here.
+    for (args, model, file) in [
+        (&["fill-mask", "--top-k", "1"][..], "bert_mlm", "[MASK] fell\n\n \n[MASK]\n"),
+        (&["answer", "--context", "Rain fell on the house"], "bert_qa", "\nWho?\n \nWhere?\n"),
+    ] {
+        let done = run(args, model, &lines(file));
+        assert!(done.err.contains("lines.txt: blank lines passed over: 2"), "{done:?}");
+        assert_eq!(done.jsonl().len(), 2, "{args:?}");
+    }
+    for command in ["tag", "embed"] {
+        let rows = run(&[command], "bert_ner", &lines("Rain\n\nthe house\n")).jsonl();
+        assert_eq!(rows.len(), 3, "{command}");
+    }
 }
 
 /// A head's folder under a trunk: its configuration and random tensors.

@@ -44,6 +44,12 @@ fn files_that_are_not_lines_of_text_are_refused() {
         let wants: Vec<_> = wants.iter().copied().chain([file]).collect();
         cpu(["embed", "--model", &bert, "--file", file]).fails(&wants);
     }
+    if cfg!(target_os = "linux") {
+        for args in [&["embed", "--file"][..], &["score", "--file"], &["tag", "--file"]] {
+            let args = args.iter().copied().chain(["/dev/zero", "--model", &bert]);
+            cpu(args).fails(&["/dev/zero: is longer than 256 MiB"]);
+        }
+    }
 }
 
 #[test]
@@ -77,9 +83,13 @@ fn a_full_disk_is_an_error() {
         cpu(embed.iter().chain(&more)).fails(&["/dev/full", "No space left"]);
     }
     cpu(["graph", "--model", &bert, "--file", "/dev/full"]).fails(&["/dev/full", "No space left"]);
-    let mut to_stdout = command(["tokenize", "--model", &bert, "Rain"]);
-    let done = to_stdout.stdout(full()).stderr(Stdio::piped()).spawn().unwrap();
-    Done::from(done.wait_with_output().unwrap()).fails(&["stdout", "No space left"]);
+    let to_full = |args: &[&str]| {
+        let mut to_stdout = command(args);
+        let done = to_stdout.stdout(full()).stderr(Stdio::piped()).spawn().unwrap();
+        Done::from(done.wait_with_output().unwrap())
+    };
+    to_full(&["tokenize", "--model", &bert, "Rain"]).fails(&["stdout", "No space left"]);
+    to_full(&["--help"]).fails(&["stdout", "No space left"]);
     // Notices that cannot be written do not stop the answer.
     let mut to_stderr = command(embed);
     to_stderr.env("TILEWRIGHT_DEVICE", "cpu").stderr(full());
