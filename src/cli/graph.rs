@@ -14,9 +14,9 @@ use crate::graph::{Fusion, fuse, to_dot, to_json, to_svg};
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArg,
-    /// Form
-    #[arg(short, value_enum, default_value = "dot")]
-    output: Form,
+    /// Form: dot, or json with --json
+    #[arg(short, long, value_enum)]
+    output: Option<Form>,
     /// Where it goes instead of stdout
     #[arg(long)]
     file: Option<PathBuf>,
@@ -36,7 +36,8 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let model = args.model.open(context, false)?;
     let off: &[Fusion] = if args.unfused { &Fusion::ALL } else { &[] };
     let graph = fuse(model.graph, off)?;
-    let text = match args.output {
+    let form = args.output.unwrap_or(if context.json { Form::Json } else { Form::Dot });
+    let text = match form {
         Form::Dot => to_dot(&graph),
         Form::Json => format!("{}\n", to_json(&graph)),
         Form::Svg => to_svg(&graph),

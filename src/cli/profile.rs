@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 64, value_parser = count(), allow_negative_numbers = true)]
     tokens: usize,
     /// Passes; times are medians
-    #[arg(short, default_value_t = 5, value_parser = count(), allow_negative_numbers = true)]
+    #[arg(short, long, default_value_t = 5, value_parser = count(), allow_negative_numbers = true)]
     repetitions: usize,
     /// A step that appends one token behind `--tokens` others, as generation makes it, instead of
     /// one pass over all of them

@@ -1,6 +1,6 @@
 //! Named tensors and `key=value` settings: how `tilewright op` and the goldens describe a call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
@@ -12,6 +12,8 @@ pub struct Request {
     op: String,
     settings: BTreeMap<String, String>,
     tensors: BTreeMap<String, Tensor>,
+    /// Names of all operands, taken ones included: for errors.
+    given: BTreeSet<String>,
 }
 
 impl Request {
@@ -23,7 +25,9 @@ impl Request {
     /// Adds an operand.
     #[must_use]
     pub fn tensor(mut self, name: impl Into<String>, tensor: Tensor) -> Self {
-        self.tensors.insert(name.into(), tensor);
+        let name = name.into();
+        self.given.insert(name.clone());
+        self.tensors.insert(name, tensor);
         self
     }
 
@@ -47,11 +51,11 @@ impl Request {
     /// Takes an operand that must be there.
     pub fn need(&mut self, names: &[&str]) -> Result<Tensor> {
         self.take(names).ok_or_else(|| {
-            let found: Vec<_> = self.tensors.keys().map(String::as_str).collect();
+            let given: Vec<_> = self.given.iter().map(String::as_str).collect();
             let message = format!(
                 "input `{}` is missing; the inputs given are [{}]",
                 names.first().unwrap_or(&""),
-                found.join(", ")
+                given.join(", ")
             );
             Error::op(&self.op, message)
         })

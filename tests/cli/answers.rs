@@ -139,6 +139,8 @@ fn graph_is_well_formed_in_every_form() {
             cpu(args.iter().chain(unfused)).ok()
         };
         let json: Value = serde_json::from_str(&show("json")).unwrap();
+        let asked = ["graph", "--json", "--model", &bert];
+        assert_eq!(cpu(asked.iter().chain(unfused)).json(), json);
         let nodes = json["nodes"].as_array().unwrap();
         assert_eq!(nodes.len() > 20, !unfused.is_empty(), "{} nodes", nodes.len());
         let dot = show("dot");
@@ -305,7 +307,7 @@ fn embed_cuts_long_texts_and_says_so() {
     let bert = bert();
     let long = "rain fell on the house ".repeat(200);
     let done = cpu(["embed", "--model", &bert, &long, "short"]);
-    assert!(done.err.contains("1 texts were cut to the model's 80 tokens"), "{done:?}");
+    assert!(done.err.contains("texts cut to the model's 80 tokens: 1"), "{done:?}");
     assert_eq!(done.jsonl().len(), 2);
     let done = cpu(["embed", "--quiet", "--model", &bert, &long]);
     assert_eq!(done.err, "", "--quiet silences notices");

@@ -405,7 +405,7 @@ fn bad_calls_of_op_are_named() {
     let float =
         |shape: &[usize]| Raw::i64(shape, &vec![1; shape.iter().product()]).narrowed(Dtype::F32);
     let (x, empty, w) = (float(&[2, 3]), float(&[0, 3]), float(&[3, 4]));
-    let cases: [Call; 12] = [
+    let cases: [Call; 13] = [
         ("frob", &[("x", &x)], &[], &["frob", "softmax"]),
         ("softmax", &[("z", &x)], &[], &["softmax", "`x`", "z"]),
         ("softmax", &[("x", &x), ("z", &x)], &[], &["softmax", "`z`"]),
@@ -416,6 +416,7 @@ fn bad_calls_of_op_are_named() {
         ("softmax", &[("x", &x)], &["=9"], &["--set =9", "KEY=VALUE"]),
         ("softmax", &[("x", &x)], &["axis=-1", "axis=0"], &["--set axis=0", "twice"]),
         ("matmul", &[("x", &x), ("w", &x)], &["layout=NN"], &["matmul", "[2, 3]"]),
+        ("matmul", &[("x", &x), ("q", &w)], &[], &["`weight` is missing", "given are [q, x]"]),
         ("matmul", &[("x", &x), ("w", &w)], &["layout=QQ"], &["matmul", "layout=QQ"]),
         ("layer_norm", &[("x", &x)], &["eps=NaN"], &["layer_norm", "eps"]),
     ];
