@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::Context;
-use super::context::read_text;
+use super::context::read_lines;
 use super::model::{CacheArg, ModelArg};
 use crate::error::{Error, Result};
 use crate::models::{Device, Kind};
@@ -211,6 +211,7 @@ fn generate(
     seed: u64,
     mut shown: Option<&str>,
 ) -> Result<(Vec<Generation>, Timing)> {
+    model.length_notice(ids)?.iter().for_each(|n| context.notice(n));
     let mut loading = context.load_progress();
     let mut failed = None;
     let result = model.generate_ids(ids, config, seed, &mut |event| match event {
@@ -253,12 +254,14 @@ fn answer(text: &str, generation: &Generation, timing: &Timing) -> serde_json::V
 fn summary(context: &Context, model: &TextGenerator, all: &[Generation], timing: &Timing) {
     let prompt: usize = all.iter().map(|g| g.prompt_tokens).sum();
     let new: usize = all.iter().map(|g| g.ids.len()).sum();
-    context.notice(&format!(
-        "{prompt} prompt tokens in {:.0} ms, {new} new ones at {:.1} tokens/s on {}",
-        timing.prefill_ms,
-        timing.decode_tokens_per_s,
-        model.generator().device().name()
-    ));
+    let rate = match timing.decode_tokens_per_s {
+        // All came with the prompts.
+        0.0 => String::new(),
+        rate => format!(" at {rate:.1} tokens/s"),
+    };
+    let (ms, device) = (timing.prefill_ms, model.generator().device().name());
+    context
+        .notice(&format!("{prompt} prompt tokens in {ms:.0} ms, {new} new ones{rate} on {device}"));
 }
 
 pub(crate) fn translate(context: &Context, args: TextArgs) -> Result<()> {
@@ -279,7 +282,7 @@ fn answer_texts(context: &Context, args: TextArgs, task: &str) -> Result<()> {
         )));
     }
     let texts = match &args.file {
-        Some(path) => read_text(path)?.lines().map(str::to_owned).collect(),
+        Some(path) => read_lines(path)?,
         None => args.texts.clone(),
     };
     let prefix = match &args.prefix {
@@ -289,7 +292,7 @@ fn answer_texts(context: &Context, args: TextArgs, task: &str) -> Result<()> {
     let prompts: Vec<_> = texts.iter().map(|text| format!("{prefix}{text}")).collect();
     let ids = model.encode(&prompts, true)?;
     let bar = context.bar("texts", texts.len() as u64, false);
-    let (mut all, mut last) = (Vec::new(), Timing::default());
+    let (mut all, mut total) = (Vec::new(), Timing::default());
     for (texts, ids) in texts.chunks(args.batch).zip(ids.chunks(args.batch)) {
         let (generations, timing) =
             generate(context, &model, ids, &config, args.shared.seed, None)?;
@@ -302,9 +305,9 @@ fn answer_texts(context: &Context, args: TextArgs, task: &str) -> Result<()> {
         }
         bar.inc(texts.len() as u64);
         all.extend(generations);
-        last = timing;
+        total = total.then(timing);
     }
     bar.finish_and_clear();
-    summary(context, &model, &all, &last);
+    summary(context, &model, &all, &total);
     Ok(())
 }

@@ -8,7 +8,7 @@ use super::rows::Row;
 use super::timing::{Clock, Timing};
 use crate::error::{Error, Result};
 use crate::graph::Progress;
-use crate::models::{BuildOptions, Capacity, Device, Generator, Kind, ModelInfo};
+use crate::models::{BuildOptions, Capacity, Device, Generator, Kind, ModelInfo, UNLIMITED};
 use crate::ops::Sampling;
 use crate::tensor::{DType, Tensor};
 use crate::text::Tokenizer;
@@ -116,6 +116,20 @@ impl TextGenerator {
             }
         }
         Ok(None)
+    }
+
+    /// What to tell the caller of prompts longer than any that the model was trained on, where
+    /// relative positions let it take them all the same: the tokenizer's `model_max_length`, or
+    /// `n_positions` of the model's config, says how long those were.
+    pub fn length_notice(&self, prompts: &[Vec<u32>]) -> Result<Option<String>> {
+        let trained = match self.tokenizer.max_length() {
+            Some(most) => Some(most),
+            None => self.model.opt_usize("n_positions", 1..=UNLIMITED)?,
+        };
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        Ok(trained.filter(|&most| longest > most).map(|most| {
+            format!("a text has {longest} tokens; the model was trained on at most {most}")
+        }))
     }
 
     /// Sizes of the model.
@@ -393,6 +407,7 @@ impl Job<'_> {
         let mut steps = 0;
         loop {
             let rows: Vec<&[f32]> = logits.as_f32()?.chunks_exact(logits.shape().last()).collect();
+            clock.tick(searches.iter().filter(|s| !s.is_done()).count());
             // A search that is over keeps its rows as they are until all are.
             let mut parents: Vec<usize> = (0..rows.len()).collect();
             let mut tokens = vec![self.config.pad(); rows.len()];
@@ -404,7 +419,6 @@ impl Job<'_> {
                     tokens[row] = token;
                 }
             }
-            clock.tick(searches.iter().filter(|s| !s.is_done()).count());
             if searches.iter().all(BeamSearch::is_done) || steps + 1 >= room {
                 break;
             }

@@ -17,7 +17,8 @@ pub struct Timing {
 
 impl Timing {
     /// Both one after the other; rates count by the steps they held for.
-    pub(super) fn then(self, second: Self) -> Self {
+    #[must_use]
+    pub fn then(self, second: Self) -> Self {
         let steps = self.steps + second.steps;
         let rates = [self, second].map(|t| t.steps as f64 * t.decode_tokens_per_s);
         Self {

@@ -144,6 +144,29 @@ fn beams_and_greedy_agree_when_one_token_is_asked_for() {
 }
 
 #[test]
+fn texts_longer_than_in_training_are_taken_with_a_notice() {
+    let folder = Folder::new();
+    let model = folder.0.join("model");
+    copy_golden("t5", &model);
+    let run = |words: usize, most: &str| {
+        let args = ["generate", "--max-new-tokens", "2", "--model", model.to_str().unwrap()];
+        let done = cpu(args.into_iter().chain(["--prompt", &"rain ".repeat(words)]));
+        assert_eq!(words > 2, done.err.contains("the model was trained on at most "), "{done:?}");
+        assert!(done.err.contains(most), "{done:?}");
+        done.ok();
+    };
+    run(2, "");
+    run(200, "at most 512\n");
+    // Older folders say it in the model's configuration.
+    std::fs::remove_file(model.join("tokenizer_config.json")).unwrap();
+    let config = model.join("config.json");
+    let json = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, json.replacen('{', r#"{"n_positions": 20,"#, 1)).unwrap();
+    run(2, "");
+    run(100, "at most 20\n");
+}
+
+#[test]
 fn numbers_out_of_range_are_refused() {
     let model = gpt2();
     let with = |flag: &str, value: &str| {
@@ -239,6 +262,8 @@ fn generation_configs_are_checked() {
     for (config, wants) in [
         ("{", &["JSON"][..]),
         ("nowhere.json", &["nowhere.json"]),
+        ("[]", &["generation config", "a list"]),
+        ("null", &["generation config", "null"]),
         (r#"{"eos_token_id": 5000}"#, &["`eos_token_id`", "5000", "352"]),
         (r#"{"max_new_tokens": -3}"#, &["`max_new_tokens`", "-3"]),
         (r#"{"num_beams": 4, "do_sample": true}"#, &["do_sample", "num_beams"]),

@@ -35,7 +35,9 @@ impl GenerationConfig {
     ///
     /// Errors: as [`open`](Self::open).
     pub fn from_argument(argument: &str, model: &Config, vocab_size: usize) -> Result<Self> {
-        let own = if argument.trim_start().starts_with('{') {
+        let is_json = || serde_json::from_str::<serde::de::IgnoredAny>(argument).is_ok();
+        let inline = argument.trim_start().starts_with('{');
+        let own = if inline || !Path::new(argument).exists() && is_json() {
             Config::parse(INLINE, argument)?
         } else {
             Config::open_file(argument)?
