@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Context;
 use super::context::gpu_options;
 use crate::error::Result;
-use crate::gpu::{Adapter, Caps, Gpu, NO_ADAPTER_HELP, adapters};
+use crate::gpu::{Adapter, Caps, Gpu, adapters, no_adapter};
 use crate::ops::{certify, registry};
 
 #[derive(clap::Args)]
@@ -31,7 +31,7 @@ pub(crate) fn run(context: &Context, _args: Args) -> Result<()> {
         return context.line(&json!({"adapters": listed}).to_string());
     }
     if found.is_empty() {
-        context.line(&format!("no adapter was found; {NO_ADAPTER_HELP}"))?;
+        context.line(&no_adapter())?;
     }
     context.line("cpu: the reference route, always there")
 }

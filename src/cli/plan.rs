@@ -7,7 +7,7 @@ use super::Context;
 use super::context::count;
 use super::model::{CacheArg, ModelArg};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, GpuOptions, NO_ADAPTER_HELP, adapters};
+use crate::gpu::{Gpu, GpuOptions, adapters, no_adapter};
 use crate::graph::{Graph, Plan, fuse};
 use crate::models::{Capacity, Class, Device, Generator, Kind, UNLIMITED};
 use crate::tensor::{Sizes, Sym};
@@ -163,8 +163,6 @@ fn device(context: &Context, max_binding: Option<u64>) -> Result<(String, u64)> 
 fn first_adapter() -> Result<Gpu> {
     match adapters().first() {
         Some(adapter) => adapter.open(GpuOptions::default()),
-        None => Err(Error::NoAdapter(format!(
-            "no adapter to plan for: {NO_ADAPTER_HELP}, or give --max-binding"
-        ))),
+        None => Err(Error::NoAdapter(format!("{}, or give --max-binding", no_adapter()))),
     }
 }

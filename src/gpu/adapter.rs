@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use super::device::{Gpu, GpuOptions, NO_ADAPTER_HELP};
 use crate::error::{Error, Result};
+use crate::files::one_line;
 
 /// Which device to use, as `--device` and `TILEWRIGHT_DEVICE` spell it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,6 +94,14 @@ pub fn adapters() -> Vec<Adapter> {
         .collect()
 }
 
+/// That there is no adapter, what to install, and which variable may have hidden one.
+pub fn no_adapter() -> String {
+    let limit = std::env::var("WGPU_BACKEND").ok().filter(|value| !value.is_empty());
+    let limit =
+        limit.map_or_else(String::new, |v| format!(" with WGPU_BACKEND=`{}`", one_line(&v)));
+    format!("no adapter was found{limit}; {NO_ADAPTER_HELP}")
+}
+
 /// What a [`Selector`] led to.
 #[derive(Debug)]
 pub enum Choice {
@@ -122,7 +131,7 @@ pub fn select(selector: &Selector, options: GpuOptions) -> Result<Choice> {
     };
     let missing = |what: String| {
         Error::NoAdapter(if found.is_empty() {
-            format!("{what}: no adapter was found; {NO_ADAPTER_HELP}")
+            format!("{what}: {}", no_adapter())
         } else {
             format!("{what}: the adapters are {}", listed())
         })
@@ -141,10 +150,7 @@ pub fn select(selector: &Selector, options: GpuOptions) -> Result<Choice> {
             }
             let low = std::env::var("WGPU_POWER_PREF").is_ok_and(|v| v.eq_ignore_ascii_case("low"));
             match found.iter().min_by_key(|a| a.rank(low)) {
-                None => {
-                    let reason = format!("no GPU adapter was found; {NO_ADAPTER_HELP}");
-                    return Ok(Choice::Cpu(reason));
-                }
+                None => return Ok(Choice::Cpu(no_adapter())),
                 Some(best) if best.is_software() => {
                     let name = best.name();
                     let reason = format!(

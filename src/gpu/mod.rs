@@ -14,7 +14,7 @@ mod shared;
 mod timing;
 mod verdicts;
 
-pub use adapter::{Adapter, Choice, Selector, adapters, select};
+pub use adapter::{Adapter, Choice, Selector, adapters, no_adapter, select};
 pub use buffer::{Buffer, Mapping, Readback, Upload};
 pub use commands::{Commands, Pass};
 pub use device::{Caps, Counters, Gpu, GpuOptions, NO_ADAPTER_HELP};
