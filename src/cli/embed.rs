@@ -85,7 +85,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let cut = embeddings.iter().filter(|e| e.truncated > 0).count();
     if cut > 0 {
         let most = embedder.max_tokens();
-        context.notice(&format!("{cut} texts were cut to the model's {most} tokens"));
+        context.notice(&format!("texts cut to the model's {most} tokens: {cut}"));
     }
     if args.similarity {
         similarity(context, &texts, &embeddings)?;
@@ -104,7 +104,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let seconds = start.elapsed().as_secs_f64();
     let tokens: usize = embeddings.iter().map(|e| e.tokens).sum();
     context.notice(&format!(
-        "{} texts, {tokens} tokens in {seconds:.2} s on {}, loading included",
+        "{} texts of {tokens} tokens in {seconds:.2} s on {}, loading included",
         texts.len(),
         embedder.device().name()
     ));
@@ -155,7 +155,8 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
         a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
     };
     let length = (dot(a, a) * dot(b, b)).sqrt();
-    if length > 0.0 { dot(a, b) / length } else { 0.0 }
+    // Not `> 0.0`: a NaN is to be seen.
+    if length == 0.0 { 0.0 } else { dot(a, b) / length }
 }
 
 fn similarity(context: &Context, texts: &[String], embeddings: &[Embedding]) -> Result<()> {

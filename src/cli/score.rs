@@ -101,7 +101,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     context.warn(&scorer.warnings());
     let cut = scores.iter().filter(|score| score.truncated > 0).count();
     if cut > 0 {
-        context.notice(&format!("{cut} pairs were cut to the most tokens that the model sees"));
+        context.notice(&format!("pairs cut to the most tokens that the model sees: {cut}"));
     }
     for (text, score) in texts.iter().zip(&scores) {
         if context.json {
