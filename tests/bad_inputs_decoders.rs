@@ -176,3 +176,29 @@ fn odd_but_valid_configurations() {
     let code = changed("qwen2", &json!({"auto_map": {"AutoModel": "other.Code"}}));
     assert!(open(&code).unwrap().notices.iter().any(|n| n.contains("`auto_map`")));
 }
+
+#[test]
+fn sizes_left_out_are_the_familys() {
+    let message = |golden: &str, field: &str, null: bool| {
+        let folder = changed(golden, &json!({field: null}));
+        if !null {
+            let path = folder.0.join("config.json");
+            let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            config.as_object_mut().unwrap().remove(field);
+            std::fs::write(path, config.to_string()).unwrap();
+        }
+        open(&folder).map(|_| ()).unwrap_err().to_string()
+    };
+    for (golden, field, want) in [
+        ("qwen3", "head_dim", "asks for [256, "),
+        ("gemma2", "head_dim", "asks for [512, "),
+        ("mistral", "num_key_value_heads", "`num_key_value_heads`, which is 8"),
+        ("qwen2", "num_key_value_heads", "`num_key_value_heads`, which is 32"),
+        ("gemma3", "num_key_value_heads", "asks for [64, "),
+        ("llama_gqa", "num_key_value_heads", "k_proj.weight"),
+    ] {
+        let message = message(golden, field, false);
+        assert!(message.contains(want), "{golden}: {message}");
+    }
+    assert!(message("mistral", "num_key_value_heads", true).contains("k_proj.weight"));
+}

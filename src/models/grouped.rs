@@ -30,9 +30,15 @@ pub(super) struct GroupedSizes {
 }
 
 impl GroupedSizes {
-    /// `num_key_value_heads` (as many as there are query heads) and `head_dim` (their share of
-    /// the hidden size).
-    pub fn read(config: &Config, sizes: &Sizes) -> Result<Self> {
+    /// `num_key_value_heads` and `head_dim`. Those that are not there are the family's `defaults`,
+    /// as transformers has them; without one, or `null`, as many as there are query heads, and
+    /// their share of the hidden size.
+    pub fn read(
+        config: &Config,
+        sizes: &Sizes,
+        defaults: &[(&'static str, usize)],
+    ) -> Result<Self> {
+        let config = config.with_defaults(defaults.iter().map(|&(name, n)| (name, n.into())));
         let Sizes { hidden_size: width, n_heads, .. } = *sizes;
         let n_kv_heads = config.usize_or("num_key_value_heads", n_heads, 1..=MOST)?;
         config.check_divides("num_attention_heads", n_heads, "num_key_value_heads", n_kv_heads)?;

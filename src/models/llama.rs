@@ -52,7 +52,13 @@ struct Llama {
 fn build(files: &Files, options: &BuildOptions, variant: Variant) -> Result<Model> {
     let config = &files.config;
     let sizes = Sizes::read(config, SIZE_NAMES)?;
-    let grouped = GroupedSizes::read(config, &sizes)?;
+    let defaults: &[_] = match variant {
+        Variant::Llama => &[],
+        Variant::Mistral => &[("num_key_value_heads", 8)],
+        Variant::Qwen2 => &[("num_key_value_heads", 32)],
+        Variant::Qwen3 => &[("num_key_value_heads", 32), ("head_dim", 128)],
+    };
+    let grouped = GroupedSizes::read(config, &sizes, defaults)?;
     let parameters = Parameters::new(&files.checkpoints, &["model."], options.dtype);
     let eps = config.eps("rms_norm_eps", 1e-6)?;
     let norm = |width| Norm { width, eps, kind: NormKind::Rms };
