@@ -8,7 +8,6 @@ use std::path::Path;
 use common::{Folder, expect_error};
 use serde_json::{Value, json};
 use tilewright::models::{self, BuildOptions, Outputs};
-use tilewright::weights::Pooling;
 
 /// A golden folder's configuration with some fields replaced (`null` takes them away), beside its
 /// weights. A field `encoder.x` lies in the section `encoder`.
@@ -36,9 +35,27 @@ fn check(name: &str, cases: &[(Value, &str)]) {
         let what = format!("{name} {fields}");
         expect_error(&what, want, || models::open(&folder.0, &BuildOptions::default()).map(drop));
     }
-    let outputs = Outputs::Embedding { pooling: Pooling::Mean, normalize: true };
-    let options = BuildOptions { outputs, ..BuildOptions::default() };
-    expect_error(name, "expected an encoder", || models::open(&golden, &options).map(drop));
+}
+
+#[test]
+fn models_without_a_head_generate_nothing() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    for outputs in [Outputs::MaskedTokens, Outputs::Encode, Outputs::Decode] {
+        let options = BuildOptions { outputs, ..BuildOptions::default() };
+        for (name, want) in [
+            ("goldens_seq2seq/t5_trunk", "`architectures` is a model without a head"),
+            ("goldens_encoders/t5_encoder", "`architectures` is an encoder alone"),
+        ] {
+            let folder = tests.join(name);
+            expect_error(name, want, || models::open(&folder, &options).map(drop));
+        }
+    }
+    // Half of a model under the whole one's class.
+    let class = json!({"architectures": ["T5Model"]});
+    let half = altered(&tests.join("goldens_encoders/t5_encoder"), &class);
+    expect_error("half", "`is_encoder_decoder` is false", || {
+        models::open(&half.0, &BuildOptions::default()).map(drop)
+    });
 }
 
 #[test]
@@ -77,7 +94,10 @@ fn t5_fields() {
             (json!({"is_decoder": true}), "`is_decoder` is true"),
             (json!({"eos_token_id": [1, 300]}), "`eos_token_id` is 300"),
             (json!({"decoder_start_token_id": 300}), "`decoder_start_token_id` is 300"),
-            (json!({"architectures": ["T5EncoderModel"]}), "is `T5EncoderModel`; expected"),
+            (
+                json!({"architectures": ["T5ForQuestionAnswering"]}),
+                "is `T5ForQuestionAnswering`; expected",
+            ),
             (json!({"model_type": "t6"}), "`t6` is unknown; known: "),
         ],
     );

@@ -31,6 +31,10 @@ DISTILBERT = dict(
     pad_token_id=1, activation="relu",
 )
 ALBERT = dict(COMMON, embedding_size=14, num_hidden_layers=5, num_hidden_groups=2)
+T5 = dict(
+    vocab_size=61, d_model=20, d_kv=6, d_ff=26, num_layers=2, num_heads=3, pad_token_id=1,
+    relative_attention_num_buckets=7, relative_attention_max_distance=9,
+)
 LABELS = dict(id2label={0: "O", 1: "B-A", 2: "I-A"}, label2id={"O": 0, "B-A": 1, "I-A": 2})
 
 # Folder, class, configuration.
@@ -54,6 +58,8 @@ MODELS = [
     ("roberta_cls", "RobertaForSequenceClassification", COMMON | LABELS | dict(type_vocab_size=1)),
     ("roberta_untied", "RobertaForMaskedLM", COMMON | dict(tie_word_embeddings=False)),
     ("xlmr_ner", "XLMRobertaForTokenClassification", COMMON | LABELS | dict(type_vocab_size=1)),
+    ("bert_pretraining", "BertForPreTraining", COMMON),
+    ("t5_encoder", "T5EncoderModel", T5),
 ]
 
 

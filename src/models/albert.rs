@@ -41,6 +41,7 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
             activation: block.activation,
         },
         detector: None,
+        next_sentence: None,
     };
     let encoder = Encoder {
         embeddings: Embeddings {

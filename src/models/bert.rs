@@ -37,6 +37,7 @@ pub(super) fn encoder(config: &Config, parameters: Parameters) -> Result<Encoder
             activation: block.activation,
         },
         detector: None,
+        next_sentence: Some("cls.seq_relationship"),
     };
     Ok(Encoder {
         embeddings: Embeddings::of(config, block.norm.width)?,

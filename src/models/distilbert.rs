@@ -52,6 +52,7 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
             activation: block.activation,
         },
         detector: None,
+        next_sentence: None,
     };
     let encoder = Encoder {
         embeddings: Embeddings { segments: 0, ..Embeddings::of(config, block.norm.width)? },

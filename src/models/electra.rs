@@ -29,6 +29,7 @@ const HEADS: Heads = Heads {
         "discriminator_predictions.dense",
         "discriminator_predictions.dense_prediction",
     ]),
+    next_sentence: None,
 };
 
 fn build(files: &Files, options: &BuildOptions) -> Result<Model> {

@@ -208,7 +208,10 @@ impl Encoder {
         // A sentence embedding is made of the trunk alone, whatever head the folder has.
         let class = match options.outputs {
             Outputs::Class { .. } => Class::of(config, &self.heads.classes())?,
-            Outputs::MaskedTokens => Class::of(config, &[Class::MaskedLm])?,
+            Outputs::MaskedTokens => {
+                Class::of(config, &self.heads.masked_classes())?;
+                Class::MaskedLm
+            }
             _ => Class::Base,
         };
         let mut graph = Graph::new();
@@ -278,7 +281,7 @@ impl Encoder {
 }
 
 /// Gives out `embedding`: pooled tokens, scaled to length 1 if `normalize`.
-fn pool(
+pub(super) fn pool(
     graph: &mut Graph,
     last: Value,
     mask: Value,

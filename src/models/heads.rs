@@ -37,6 +37,8 @@ pub(super) struct Heads {
     pub masked_lm: MaskedLm,
     /// ELECTRA's discriminator: projection, activation, projection to one logit per token.
     pub detector: Option<[&'static str; 2]>,
+    /// BERT's projection behind the pooler that tells whether one text follows another.
+    pub next_sentence: Option<&'static str>,
 }
 
 /// What heads build on.
@@ -65,22 +67,30 @@ impl Heads {
             Class::QuestionAnswering,
         ];
         classes.extend(self.detector.map(|_| Class::TokenDetection));
+        classes.extend(self.next_sentence.map(|_| Class::PreTraining));
         classes
+    }
+
+    /// The classes among them that predict masked tokens.
+    pub fn masked_classes(&self) -> Vec<Class> {
+        let more = self.next_sentence.map(|_| Class::PreTraining);
+        [Class::MaskedLm].into_iter().chain(more).collect()
     }
 
     /// Adds what `class` gives out.
     pub fn outputs(&self, graph: &mut Graph, class: Class, trunk: &Trunk<'_>) -> Result<()> {
+        let none = || trunk.config.error("architectures", "a head", "one that the family has");
         let logits = match class {
-            Class::TokenDetection => match self.detector {
-                Some(names) => trunk.detector(graph, names)?,
-                None => {
-                    return Err(trunk.config.error(
-                        "architectures",
-                        "a discriminator",
-                        "another head",
-                    ));
-                }
-            },
+            Class::TokenDetection => trunk.detector(graph, self.detector.ok_or_else(none)?)?,
+            Class::PreTraining => {
+                let predictions = trunk.masked_lm(graph, &self.masked_lm)?;
+                graph.output("prediction_logits", predictions);
+                let pooled = trunk.first(graph, self.classifier.dense, Activation::Tanh)?;
+                let follows =
+                    trunk.next_sentence(graph, self.next_sentence.ok_or_else(none)?, pooled)?;
+                graph.output("seq_relationship_logits", follows);
+                return Ok(());
+            }
             Class::MaskedLm => trunk.masked_lm(graph, &self.masked_lm)?,
             Class::SequenceClassification => {
                 let h = trunk.first(graph, self.classifier.dense, self.classifier.activation)?;
@@ -153,6 +163,14 @@ impl Trunk<'_> {
         let h = graph.apply(Activate { activation: self.activation }, [Some(h)])?;
         let one = linear(graph, p, out, h, width, 1)?;
         let logits = graph.apply(Column { column: 0 }, [Some(one)])?;
+        graph.leave();
+        Ok(logits)
+    }
+
+    /// Two logits of the pooled text: whether its second part follows the first.
+    fn next_sentence(&self, graph: &mut Graph, name: &str, pooled: Value) -> Result<Value> {
+        graph.enter(layer_of(name));
+        let logits = linear(graph, self.parameters, name, pooled, self.norm.width, 2)?;
         graph.leave();
         Ok(logits)
     }

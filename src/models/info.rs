@@ -19,6 +19,8 @@ pub enum Kind {
 pub enum Class {
     /// No head: hidden states.
     Base,
+    /// The same of an encoder-decoder's encoder alone.
+    Encoder,
     /// `logits` [batch, tokens, vocabulary] for masked tokens.
     MaskedLm,
     /// `logits` [batch, labels] of a text.
@@ -29,6 +31,9 @@ pub enum Class {
     QuestionAnswering,
     /// `logits` [batch, tokens]: whether a token was replaced (ELECTRA's discriminator).
     TokenDetection,
+    /// BERT's two objectives at once: `prediction_logits` [batch, tokens, vocabulary] for masked
+    /// tokens, and `seq_relationship_logits` [batch, 2], whether a text follows another.
+    PreTraining,
     /// `logits` [batch, tokens, vocabulary] of the next token.
     CausalLm,
     /// The same behind an encoder.
@@ -42,6 +47,7 @@ const CLASSES: &[(&str, Class)] = &[
     ("ForTokenClassification", Class::TokenClassification),
     ("ForQuestionAnswering", Class::QuestionAnswering),
     ("ForPreTraining", Class::TokenDetection),
+    ("ForPreTraining", Class::PreTraining),
     ("ForConditionalGeneration", Class::Seq2SeqLm),
     ("EncoderDecoderModel", Class::Seq2SeqLm),
     ("MTModel", Class::Seq2SeqLm),
@@ -50,6 +56,7 @@ const CLASSES: &[(&str, Class)] = &[
     ("WithLMHeadModel", Class::Seq2SeqLm),
     ("ForCausalLM", Class::CausalLm),
     ("LMHeadModel", Class::CausalLm),
+    ("EncoderModel", Class::Encoder),
     ("Model", Class::Base),
 ];
 
@@ -61,8 +68,9 @@ impl Class {
         let Some(name) = names.first().copied() else {
             return Ok(supported.first().copied().unwrap_or(Self::Base));
         };
-        let found = CLASSES.iter().find(|(ending, _)| name.ends_with(ending)).map(|(_, c)| *c);
-        found.filter(|c| supported.contains(c)).ok_or_else(|| {
+        let ending = CLASSES.iter().map(|(ending, _)| ending).find(|e| name.ends_with(*e));
+        let mut classes = CLASSES.iter().filter(|(e, _)| Some(e) == ending).map(|(_, c)| *c);
+        classes.find(|c| supported.contains(c)).ok_or_else(|| {
             let known = CLASSES.iter().filter(|(_, c)| supported.contains(c));
             let known: Vec<_> = known.map(|(ending, _)| format!("*{ending}")).collect();
             config.error("architectures", format!("`{name}`"), known.join(", "))

@@ -30,6 +30,7 @@ pub(super) const HEADS: Heads = Heads {
         activation: Activation::GeluErf,
     },
     detector: None,
+    next_sentence: None,
 };
 
 fn build(files: &Files, options: &BuildOptions) -> Result<Model> {

@@ -1,6 +1,7 @@
 //! The frame of encoder-decoders: which inputs a graph takes and what it gives out, around the
 //! two stacks that a family builds.
 
+use super::encoder::pool;
 use super::outputs::{hidden_states, language_model};
 use super::{BuildOptions, Class, DecoderInfo, Kind, Model, ModelInfo, Outputs};
 use crate::error::Result;
@@ -62,15 +63,19 @@ pub(super) struct Sizes {
     pub n_heads: usize,
 }
 
-/// Builds the graph that `options` ask for, from a family's stacks. Errors for
-/// [`Outputs::Embedding`], and where the configuration is of one stack alone.
+/// Builds the graph that `options` ask for, from a family's stacks: both of them, or the encoder
+/// alone where the class is one (`T5EncoderModel`) or an embedding is asked for. Errors where
+/// another configuration is of one stack alone.
 pub(super) fn build(
     stacks: &impl Stacks,
     config: &Config,
     options: &BuildOptions,
     sizes: Sizes,
 ) -> Result<Model> {
-    let class = Class::of(config, &[Class::Seq2SeqLm])?;
+    let class = Class::of(config, &[Class::Seq2SeqLm, Class::Base, Class::Encoder])?;
+    if class == Class::Encoder || matches!(options.outputs, Outputs::Embedding { .. }) {
+        return encoder_alone(stacks, config, options, sizes);
+    }
     for (field, wanted) in [("is_encoder_decoder", true), ("is_decoder", false)] {
         if config.bool_or(field, wanted)? != wanted {
             return Err(config.error(field, !wanted, format!("{wanted}, with both stacks")));
@@ -80,19 +85,25 @@ pub(super) fn build(
     config.token_id("decoder_start_token_id", sizes.decoder.vocab_size)?;
     let mut graph = Graph::new();
     match options.outputs {
-        Outputs::Class { .. } | Outputs::MaskedTokens => {
-            class_outputs(&mut graph, stacks, options)?
+        Outputs::Class { .. } => class_outputs(&mut graph, stacks, options, class)?,
+        _ if class == Class::Base => {
+            let expected = "a class with a language-model head";
+            return Err(config.error("architectures", "a model without a head", expected));
         }
         Outputs::Encode => encode(&mut graph, stacks, options)?,
         Outputs::Decode => decode(&mut graph, stacks, options)?,
-        Outputs::Embedding { .. } => {
-            let expected = "an encoder";
-            return Err(config.error("model_type", "an encoder-decoder", expected));
+        Outputs::MaskedTokens | Outputs::Embedding { .. } => {
+            class_outputs(&mut graph, stacks, options, class)?;
         }
     }
-    let info = ModelInfo {
+    let info = info(config, sizes, Kind::EncoderDecoder, class)?;
+    Ok(Model { graph, info, notices: Vec::new() })
+}
+
+fn info(config: &Config, sizes: Sizes, kind: Kind, class: Class) -> Result<ModelInfo> {
+    Ok(ModelInfo {
         model_type: config.model_type()?.to_owned(),
-        kind: Kind::EncoderDecoder,
+        kind,
         class,
         vocab_size: sizes.encoder.vocab_size,
         max_tokens: sizes.encoder.max_tokens,
@@ -100,23 +111,54 @@ pub(super) fn build(
         hidden_size: sizes.hidden_size,
         n_layers: sizes.n_layers,
         n_heads: sizes.n_heads,
-        decoder: Some(sizes.decoder),
+        decoder: (kind == Kind::EncoderDecoder).then_some(sizes.decoder),
         labels: Vec::new(),
-    };
+    })
+}
+
+/// An encoder without its decoder: hidden states, or an embedding of the last one.
+fn encoder_alone(
+    stacks: &impl Stacks,
+    config: &Config,
+    options: &BuildOptions,
+    sizes: Sizes,
+) -> Result<Model> {
+    let mut graph = Graph::new();
+    let (mask, encoded) = encoder(&mut graph, stacks, "tokens")?;
+    let last = encoded[encoded.len() - 1];
+    match options.outputs {
+        Outputs::Class { .. } => {
+            hidden_states(&mut graph, options, "", &encoded);
+            graph.output("last_hidden_state", last);
+        }
+        Outputs::Embedding { pooling, normalize } => {
+            pool(&mut graph, last, mask, pooling, normalize)?;
+        }
+        Outputs::MaskedTokens | Outputs::Encode | Outputs::Decode => {
+            let expected = "a class with a language-model head";
+            return Err(config.error("architectures", "an encoder alone", expected));
+        }
+    }
+    let info = info(config, sizes, Kind::Encoder, Class::Encoder)?;
     Ok(Model { graph, info, notices: Vec::new() })
 }
 
-/// `input_ids` and `attention_mask` u32 [batch, source], and the encoder's hidden states.
-fn encoder(graph: &mut Graph, stacks: &impl Stacks) -> Result<(Value, Vec<Value>)> {
-    let dims = [Dim::Sym(graph.symbol("batch")?), Dim::Sym(graph.symbol("source")?)];
+/// `input_ids` and `attention_mask` u32 [batch, length], and the encoder's hidden states.
+fn encoder(graph: &mut Graph, stacks: &impl Stacks, length: &str) -> Result<(Value, Vec<Value>)> {
+    let dims = [Dim::Sym(graph.symbol("batch")?), Dim::Sym(graph.symbol(length)?)];
     let ids = graph.input("input_ids", SymMeta::u32(dims));
     let mask = graph.input("attention_mask", SymMeta::u32(dims));
     let sequence = Sequence::whole(Some(mask)).with_base(stacks.bases()[0]);
     Ok((mask, stacks.encode(graph, ids, &sequence)?))
 }
 
-fn class_outputs(graph: &mut Graph, stacks: &impl Stacks, options: &BuildOptions) -> Result<()> {
-    let (mask, encoded) = encoder(graph, stacks)?;
+fn class_outputs(
+    graph: &mut Graph,
+    stacks: &impl Stacks,
+    options: &BuildOptions,
+    class: Class,
+) -> Result<()> {
+    let (mask, encoded) = encoder(graph, stacks, "source")?;
     let dims = [Dim::Sym(graph.symbol("batch")?), Dim::Sym(graph.symbol("tokens")?)];
     let ids = graph.input("decoder_input_ids", SymMeta::u32(dims));
     let own = graph.input("decoder_attention_mask", SymMeta::u32(dims));
@@ -126,16 +168,21 @@ fn class_outputs(graph: &mut Graph, stacks: &impl Stacks, options: &BuildOptions
     let decoded = stacks.decode(graph, ids, &sequence, &memory)?;
     let decoder_last = decoded[decoded.len() - 1];
     if options.outputs != Outputs::MaskedTokens {
+        // The decoder's is the model's where no head follows.
+        let name = if class == Class::Base { "last" } else { "decoder_last" };
         graph.output("encoder_last_hidden_state", encoder_last);
-        graph.output("decoder_last_hidden_state", decoder_last);
+        graph.output(format!("{name}_hidden_state"), decoder_last);
     }
     hidden_states(graph, options, "encoder_", &encoded);
     hidden_states(graph, options, "decoder_", &decoded);
+    if class == Class::Base {
+        return Ok(());
+    }
     language_model(graph, options, decoder_last, |graph, last| stacks.head(graph, last))
 }
 
 fn encode(graph: &mut Graph, stacks: &impl Stacks, options: &BuildOptions) -> Result<()> {
-    let (_, encoded) = encoder(graph, stacks)?;
+    let (_, encoded) = encoder(graph, stacks, "source")?;
     let last = encoded[encoded.len() - 1];
     graph.output("encoder_last_hidden_state", last);
     let (memory, attend) = (stacks.memory(graph, last)?, stacks.cross());
