@@ -17,7 +17,7 @@ use tilewright::Tensor;
 use tilewright::gpu::GpuOptions;
 use tilewright::models::{self, BuildOptions, Device, Outputs, Runner, model_inputs};
 use tilewright::tasks::{EmbedOptions, Embedder};
-use tilewright::weights::{Checkpoint, SafeTensors};
+use tilewright::weights::{self, Checkpoint, SafeTensors};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
@@ -216,6 +216,7 @@ fn no_tensor_that_a_model_uses_may_be_missing() {
     let expected = [
         "decoder.embed_positions.weight",
         "decoder.embed_tokens.weight",
+        "embed_tokens.weight",
         "encoder.embed_positions.weight",
         "encoder.embed_tokens.weight",
         "final_logits_bias",
@@ -224,7 +225,49 @@ fn no_tensor_that_a_model_uses_may_be_missing() {
         "pooler.dense.weight",
         "pooler.weight",
         "shared.weight",
+        "transformer.wte.weight",
     ];
     assert!(replaced.iter().eq(&expected), "{replaced:?}");
     assert!(models >= 80, "{models} models");
+}
+
+#[test]
+fn tied_tables_may_stand_under_either_name() {
+    let folders = [
+        ("goldens/gpt2", "wte.weight", "lm_head.weight"),
+        ("goldens/opt", "embed_tokens.weight", "lm_head.weight"),
+        ("goldens_decoders/gpt_neox_tied", "embed_in.weight", "embed_out.weight"),
+        ("goldens/llama3_rope_tied", "embed_tokens.weight", "lm_head.weight"),
+        ("goldens/gemma2", "embed_tokens.weight", "lm_head.weight"),
+        ("goldens/t5", "shared.weight", "lm_head.weight"),
+        ("goldens/bart", "shared.weight", "lm_head.weight"),
+        ("goldens/roberta_mlm", "word_embeddings.weight", "lm_head.decoder.weight"),
+    ];
+    for (golden, words, own) in folders {
+        let golden = Golden::open(root().join("tests").join(golden).to_str().unwrap());
+        let file = Checkpoint::open(&golden.folder).unwrap();
+        assert!(!file.contains(own), "{own}");
+        let renamed = |name: &str| if name.ends_with(words) { own } else { name }.to_owned();
+        let tensors: Vec<_> =
+            file.names().map(|name| (renamed(name), file.read(name).unwrap())).collect();
+        let tensors: Vec<_> = tensors.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
+        let folder = Folder::new();
+        weights::write(folder.0.join("model.safetensors"), &tensors).unwrap();
+        let config = std::fs::read_to_string(golden.folder.join("config.json")).unwrap();
+        folder.file("config.json", &config);
+        let logits = |folder: &Path| {
+            let model = models::open(folder, &BuildOptions::default()).unwrap();
+            let inputs = golden.inputs(golden.cases("forward")[0], &model.info);
+            let given: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t)).collect();
+            Runner::new(model.graph, Device::cpu()).unwrap().run(&given).unwrap()["logits"].clone()
+        };
+        let [got, want] = [&folder.0, &golden.folder].map(|f| logits(f));
+        assert_eq!(got.as_f32().unwrap(), want.as_f32().unwrap(), "{own}");
+        // Untied the word table is missing.
+        let mut config: Value = serde_json::from_str(&config).unwrap();
+        config["tie_word_embeddings"] = false.into();
+        folder.file("config.json", config.to_string());
+        let error = models::open(&folder.0, &BuildOptions::default()).map(drop).unwrap_err();
+        assert!(error.to_string().contains("is not in the checkpoint"), "{error}");
+    }
 }

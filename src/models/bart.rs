@@ -53,6 +53,10 @@ pub(super) const PEGASUS: Family = Family {
 /// Rows in front of position 0 in a learned table: BART kept its predecessor's padding rows.
 const LEARNED_BASE: usize = 2;
 
+/// The output matrix, and the word table of both stacks.
+const HEAD: &str = "lm_head.weight";
+const SHARED: &str = "shared.weight";
+
 /// One of the two stacks.
 struct Stack {
     name: &'static str,
@@ -147,7 +151,7 @@ fn words(config: &Config, parameters: &Parameters) -> Result<[(&'static str, usi
         let expected = format!("{source} as `vocab_size`: the stacks share their embeddings");
         return Err(config.error("decoder_vocab_size", target, expected));
     }
-    let shared = parameters.either(&["shared.weight", own[0], own[1]]);
+    let shared = parameters.either(&[SHARED, own[0], own[1]]);
     Ok([(parameters.tied(own[0], shared)?, source), (parameters.tied(own[1], shared)?, source)])
 }
 
@@ -159,6 +163,7 @@ impl Bart {
             Parameters::new(&files.checkpoints, &["model."], options.dtype).biased(true);
         let d_model = config.usize_field("d_model", 1..=MOST)?;
         let tied = config.bool_or("tie_word_embeddings", true)?;
+        let parameters = if tied { parameters.or_tied(HEAD, SHARED) } else { parameters };
         let [source, target] = words(config, &parameters)?;
         let max_tokens = config.usize_field("max_position_embeddings", 1..=MOST)?;
         let rows = options.max_tokens.map_or(max_tokens, |most| most.clamp(1, max_tokens));
@@ -307,7 +312,7 @@ impl Stacks for Bart {
     fn head(&self, graph: &mut Graph, last: Value) -> Result<Value> {
         graph.enter("lm_head");
         let (p, rows) = (&self.parameters, self.decoder.vocab_size);
-        let names = ["lm_head.weight", self.decoder.words];
+        let names = [HEAD, self.decoder.words];
         let mut logits = output_head(graph, p, names, self.tied, [rows, self.norm.width], last)?;
         if self.logits_bias {
             let bias = graph.weight(p.row_vector("final_logits_bias", rows)?);

@@ -31,6 +31,10 @@ pub(super) const SIZE_NAMES: [&str; 5] = [
     "num_hidden_layers",
     "num_attention_heads",
 ];
+
+/// The output matrix and the word table, as most families name them.
+pub(super) const TABLES: [&str; 2] = ["lm_head.weight", "embed_tokens.weight"];
+
 impl Sizes {
     /// Read under `names`, each within its bounds.
     pub fn read(config: &Config, names: [&str; 5]) -> Result<Self> {
@@ -169,6 +173,16 @@ pub(super) fn build<D: Decoder>(
         labels: Vec::new(),
     };
     Ok(Model { graph, info, notices: Vec::new() })
+}
+
+/// The parameters of a decoder whose configuration may tie the output matrix `own` to the word
+/// table `words`.
+pub(super) fn maybe_tied(
+    parameters: Parameters,
+    [own, words]: [&str; 2],
+    tied: bool,
+) -> Parameters {
+    if tied { parameters.or_tied(own, words) } else { parameters }
 }
 
 /// Logits by the matrix `own` [vocabulary, width], or by the word table `words` where the

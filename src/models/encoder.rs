@@ -199,8 +199,12 @@ impl Encoder {
     }
 
     /// The whole model of an encoder's folder.
-    pub fn build(&self, files: &Files, options: &BuildOptions) -> Result<Model> {
+    pub fn build(mut self, files: &Files, options: &BuildOptions) -> Result<Model> {
         let config = &files.config;
+        if config.bool_or("tie_word_embeddings", true)? {
+            let own = format!("{}.weight", self.heads.masked_lm.decoder);
+            self.block.parameters = self.block.parameters.or_tied(&own, WORDS);
+        }
         if config.bool_or("is_decoder", false)? {
             return Err(config.error("is_decoder", true, "false: this is an encoder"));
         }

@@ -3,7 +3,9 @@
 //! soft caps (Gemma 2) and norms of single heads (Gemma 3), under the tensor names of Hugging
 //! Face's `Gemma2ForCausalLM`, with or without the `model.` prefix.
 
-use super::decoder::{self, Decoder, MOST, SIZE_NAMES, Sizes, output_head, refuse};
+use super::decoder::{
+    self, Decoder, MOST, SIZE_NAMES, Sizes, TABLES, maybe_tied, output_head, refuse,
+};
 use super::grouped::{GroupedAttention, GroupedSizes, windows};
 use super::rope::{FULL, RopeConfig, SLIDING};
 use super::{BuildOptions, Family, Files, Model};
@@ -53,8 +55,10 @@ fn build(files: &Files, options: &BuildOptions, variant: Variant) -> Result<Mode
     let defaults = [("num_key_value_heads", 4), ("head_dim", 256)];
     let grouped = GroupedSizes::read(config, &sizes, &defaults)?;
     // Biases are asked of the projections alone: there is no other layer that could have one.
+    let tied = config.bool_or("tie_word_embeddings", true)?;
     let parameters = Parameters::new(&files.checkpoints, &["model."], options.dtype)
         .biased(config.bool_or("attention_bias", false)?);
+    let parameters = maybe_tied(parameters, TABLES, tied);
     let eps = config.eps("rms_norm_eps", 1e-6)?;
     let norm = |width| Norm { width, eps, kind: NormKind::RmsUnitOffset };
     let kind = config.activation_or("hidden_activation", crate::weights::Activation::GeluTanh)?;
@@ -96,7 +100,7 @@ fn build(files: &Files, options: &BuildOptions, variant: Variant) -> Result<Mode
         attention_cap,
         logit_cap: cap("final_logit_softcapping", 30.0)?,
         activation: activation(kind),
-        tied: config.bool_or("tie_word_embeddings", true)?,
+        tied,
         parameters: parameters.biased(false),
     };
     decoder::build(files, options, sizes, &model)
@@ -120,8 +124,7 @@ fn layer_windows(config: &Config, variant: Variant, n_layers: usize) -> Result<V
 impl Decoder for Gemma {
     fn embed(&self, graph: &mut Graph, ids: Value, sequence: &Sequence) -> Result<Value> {
         let Sizes { vocab_size, hidden_size, .. } = self.sizes;
-        let name = "embed_tokens.weight";
-        let words = table(graph, &self.parameters, name, vocab_size, hidden_size)?;
+        let words = table(graph, &self.parameters, TABLES[1], vocab_size, hidden_size)?;
         sequence.embed(graph, ids, words, None, (hidden_size as f64).sqrt() as f32)
     }
 
@@ -161,9 +164,8 @@ impl Decoder for Gemma {
     }
 
     fn logits(&self, graph: &mut Graph, x: Value) -> Result<Value> {
-        let names = ["lm_head.weight", "embed_tokens.weight"];
         let dims = [self.sizes.vocab_size, self.sizes.hidden_size];
-        let logits = output_head(graph, &self.parameters, names, self.tied, dims, x)?;
+        let logits = output_head(graph, &self.parameters, TABLES, self.tied, dims, x)?;
         match self.logit_cap {
             None => Ok(logits),
             cap => graph.apply(Scale { scale: 1.0, cap }, [Some(logits)]),

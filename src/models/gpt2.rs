@@ -2,7 +2,7 @@
 //! names of Hugging Face's `GPT2LMHeadModel`, with or without the `transformer.` prefix.
 //! Projections are stored `[n_in, n_out]` ("Conv1D").
 
-use super::decoder::{self, Decoder, MOST, Sizes, output_head};
+use super::decoder::{self, Decoder, MOST, Sizes, maybe_tied, output_head};
 use super::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
@@ -25,6 +25,9 @@ struct Gpt2 {
     tied: bool,
 }
 
+/// The output matrix and the word table.
+const TABLES: [&str; 2] = ["lm_head.weight", "wte.weight"];
+
 const SIZE_NAMES: [&str; 5] = ["vocab_size", "n_positions", "n_embd", "n_layer", "n_head"];
 
 fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
@@ -33,9 +36,11 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
     config.check_divides("n_embd", sizes.hidden_size, "n_head", sizes.n_heads)?;
     check_features(config)?;
     let kind = config.activation_or("activation_function", crate::weights::Activation::GeluTanh)?;
+    let tied = config.bool_or("tie_word_embeddings", true)?;
+    let parameters =
+        Parameters::new(&files.checkpoints, &["transformer."], options.dtype).biased(true);
     let model = Gpt2 {
-        parameters: Parameters::new(&files.checkpoints, &["transformer."], options.dtype)
-            .biased(true),
+        parameters: maybe_tied(parameters, TABLES, tied),
         sizes,
         inner: config.usize_or("n_inner", 4 * sizes.hidden_size, 1..=MOST)?,
         norm: Norm {
@@ -46,7 +51,7 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
         activation: activation(kind),
         scaled: config.bool_or("scale_attn_weights", true)?,
         scaled_by_layer: config.bool_or("scale_attn_by_inverse_layer_idx", false)?,
-        tied: config.bool_or("tie_word_embeddings", true)?,
+        tied,
     };
     decoder::build(files, options, sizes, &model)
 }
@@ -84,7 +89,7 @@ impl Gpt2 {
 impl Decoder for Gpt2 {
     fn embed(&self, graph: &mut Graph, ids: Value, sequence: &Sequence) -> Result<Value> {
         let Sizes { vocab_size, max_tokens, hidden_size, .. } = self.sizes;
-        let words = table(graph, &self.parameters, "wte.weight", vocab_size, hidden_size)?;
+        let words = table(graph, &self.parameters, TABLES[1], vocab_size, hidden_size)?;
         let positions = table(graph, &self.parameters, "wpe.weight", max_tokens, hidden_size)?;
         sequence.embed(graph, ids, words, Some(positions), 1.0)
     }
@@ -129,8 +134,7 @@ impl Decoder for Gpt2 {
     }
 
     fn logits(&self, graph: &mut Graph, x: Value) -> Result<Value> {
-        let names = ["lm_head.weight", "wte.weight"];
         let dims = [self.sizes.vocab_size, self.sizes.hidden_size];
-        output_head(graph, &self.parameters, names, self.tied, dims, x)
+        output_head(graph, &self.parameters, TABLES, self.tied, dims, x)
     }
 }

@@ -2,7 +2,7 @@
 //! side by side, with rotary positions on a part of every head, under the tensor names of
 //! Hugging Face's `GPTNeoXForCausalLM`, with or without the `gpt_neox.` prefix.
 
-use super::decoder::{self, Decoder, MOST, SIZE_NAMES, Sizes, output_head};
+use super::decoder::{self, Decoder, MOST, SIZE_NAMES, Sizes, maybe_tied, output_head};
 use super::rope::RopeConfig;
 use super::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
@@ -14,6 +14,9 @@ use crate::nn::{
 use crate::ops::{Activation, Matmul};
 
 pub(super) const FAMILY: Family = Family { model_type: "gpt_neox", build };
+
+/// The output matrix and the word table.
+const TABLES: [&str; 2] = ["embed_out.weight", "embed_in.weight"];
 
 struct GptNeox {
     /// Norms and feed-forward, which always have biases.
@@ -48,8 +51,10 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
         return Err(config.error("rotary_pct", found, "a share that rotates in pairs"));
     }
     let kind = config.activation_or("hidden_act", crate::weights::Activation::GeluErf)?;
+    let tied = config.bool_or("tie_word_embeddings", false)?;
     let parameters =
         Parameters::new(&files.checkpoints, &["gpt_neox."], options.dtype).biased(true);
+    let parameters = maybe_tied(parameters, TABLES, tied);
     let model = GptNeox {
         attention: parameters.biased(config.bool_or("attention_bias", true)?),
         parameters,
@@ -66,7 +71,7 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
         positions: sizes.positions(options),
         parallel: config.bool_or("use_parallel_residual", true)?,
         activation: activation(kind),
-        tied: config.bool_or("tie_word_embeddings", false)?,
+        tied,
     };
     decoder::build(files, options, sizes, &model)
 }
@@ -112,7 +117,7 @@ impl GptNeox {
 impl Decoder for GptNeox {
     fn embed(&self, graph: &mut Graph, ids: Value, sequence: &Sequence) -> Result<Value> {
         let Sizes { vocab_size, hidden_size, .. } = self.sizes;
-        let words = table(graph, &self.parameters, "embed_in.weight", vocab_size, hidden_size)?;
+        let words = table(graph, &self.parameters, TABLES[1], vocab_size, hidden_size)?;
         sequence.embed(graph, ids, words, None, 1.0)
     }
 
@@ -146,8 +151,7 @@ impl Decoder for GptNeox {
     }
 
     fn logits(&self, graph: &mut Graph, x: Value) -> Result<Value> {
-        let names = ["embed_out.weight", "embed_in.weight"];
         let dims = [self.sizes.vocab_size, self.sizes.hidden_size];
-        output_head(graph, &self.parameters, names, self.tied, dims, x)
+        output_head(graph, &self.parameters, TABLES, self.tied, dims, x)
     }
 }

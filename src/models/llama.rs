@@ -3,7 +3,9 @@
 //! Pre-norm decoder with RMS norms, grouped rotary attention and gated feed-forward, under the
 //! tensor names of Hugging Face's `LlamaForCausalLM`, with or without the `model.` prefix.
 
-use super::decoder::{self, Decoder, MOST, SIZE_NAMES, Sizes, output_head, refuse};
+use super::decoder::{
+    self, Decoder, MOST, SIZE_NAMES, Sizes, TABLES, maybe_tied, output_head, refuse,
+};
 use super::grouped::{GroupedAttention, GroupedSizes, windows};
 use super::rope::RopeConfig;
 use super::{BuildOptions, Family, Files, Model};
@@ -59,7 +61,9 @@ fn build(files: &Files, options: &BuildOptions, variant: Variant) -> Result<Mode
         Variant::Qwen3 => &[("num_key_value_heads", 32), ("head_dim", 128)],
     };
     let grouped = GroupedSizes::read(config, &sizes, defaults)?;
+    let tied = config.bool_or("tie_word_embeddings", false)?;
     let parameters = Parameters::new(&files.checkpoints, &["model."], options.dtype);
+    let parameters = maybe_tied(parameters, TABLES, tied);
     let eps = config.eps("rms_norm_eps", 1e-6)?;
     let norm = |width| Norm { width, eps, kind: NormKind::Rms };
     let stated = |field: &str| config.bool_or(field, false);
@@ -90,7 +94,7 @@ fn build(files: &Files, options: &BuildOptions, variant: Variant) -> Result<Mode
         positions: sizes.positions(options),
         windows: layer_windows(config, variant, sizes.n_layers)?,
         activation: activation(kind),
-        tied: config.bool_or("tie_word_embeddings", false)?,
+        tied,
         parameters,
     };
     decoder::build(files, options, sizes, &model)
@@ -128,8 +132,7 @@ fn layer_windows(config: &Config, variant: Variant, n_layers: usize) -> Result<V
 impl Decoder for Llama {
     fn embed(&self, graph: &mut Graph, ids: Value, sequence: &Sequence) -> Result<Value> {
         let Sizes { vocab_size, hidden_size, .. } = self.sizes;
-        let name = "embed_tokens.weight";
-        let words = table(graph, &self.parameters, name, vocab_size, hidden_size)?;
+        let words = table(graph, &self.parameters, TABLES[1], vocab_size, hidden_size)?;
         sequence.embed(graph, ids, words, None, 1.0)
     }
 
@@ -165,8 +168,7 @@ impl Decoder for Llama {
     }
 
     fn logits(&self, graph: &mut Graph, x: Value) -> Result<Value> {
-        let names = ["lm_head.weight", "embed_tokens.weight"];
         let dims = [self.sizes.vocab_size, self.sizes.hidden_size];
-        output_head(graph, &self.parameters, names, self.tied, dims, x)
+        output_head(graph, &self.parameters, TABLES, self.tied, dims, x)
     }
 }

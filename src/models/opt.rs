@@ -1,7 +1,7 @@
 //! OPT (Zhang et al. 2022): decoder with learned positions, pre-norm or post-norm, under the
 //! tensor names of Hugging Face's `OPTForCausalLM`, with or without the `model.decoder.` prefix.
 
-use super::decoder::{self, Decoder, MOST, SIZE_NAMES, Sizes, output_head};
+use super::decoder::{self, Decoder, MOST, SIZE_NAMES, Sizes, TABLES, maybe_tied, output_head};
 use super::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
@@ -37,13 +37,12 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
     config.check_divides("hidden_size", hidden_size, "num_attention_heads", n_heads)?;
     let kind = config.activation_or("activation_function", crate::weights::Activation::Relu)?;
     let pre_norm = config.bool_or("do_layer_norm_before", true)?;
+    let tied = config.bool_or("tie_word_embeddings", true)?;
+    let prefixes = &["model.decoder.", "decoder."];
+    let parameters = Parameters::new(&files.checkpoints, prefixes, options.dtype)
+        .biased(config.bool_or("enable_bias", true)?);
     let model = Opt {
-        parameters: Parameters::new(
-            &files.checkpoints,
-            &["model.decoder.", "decoder."],
-            options.dtype,
-        )
-        .biased(config.bool_or("enable_bias", true)?),
+        parameters: maybe_tied(parameters, TABLES, tied),
         sizes,
         word_width: config.usize_or("word_embed_proj_dim", hidden_size, 1..=MOST)?,
         inner: config.usize_field("ffn_dim", 1..=MOST)?,
@@ -52,7 +51,7 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
         pre_norm,
         final_norm: pre_norm && !config.bool_or("_remove_final_layer_norm", false)?,
         activation: activation(kind),
-        tied: config.bool_or("tie_word_embeddings", true)?,
+        tied,
     };
     decoder::build(files, options, sizes, &model)
 }
@@ -88,7 +87,7 @@ impl Decoder for Opt {
     fn embed(&self, graph: &mut Graph, ids: Value, sequence: &Sequence) -> Result<Value> {
         let Sizes { vocab_size, max_tokens, hidden_size: width, .. } = self.sizes;
         let p = &self.parameters;
-        let words = table(graph, p, "embed_tokens.weight", vocab_size, self.word_width)?;
+        let words = table(graph, p, TABLES[1], vocab_size, self.word_width)?;
         let rows = p.matrix("embed_positions.weight", &[max_tokens + 2, width])?;
         let positions = graph.weight(rows.rows(1..max_tokens + 2)?);
         // Counted from 1, without padding wherever it stands.
@@ -156,8 +155,7 @@ impl Decoder for Opt {
     }
 
     fn logits(&self, graph: &mut Graph, x: Value) -> Result<Value> {
-        let names = ["lm_head.weight", "embed_tokens.weight"];
         let dims = [self.sizes.vocab_size, self.word_width];
-        output_head(graph, &self.parameters, names, self.tied, dims, x)
+        output_head(graph, &self.parameters, TABLES, self.tied, dims, x)
     }
 }

@@ -17,6 +17,9 @@ use crate::weights::Config;
 pub(super) const T5: Family = Family { model_type: "t5", build };
 pub(super) const MT5: Family = Family { model_type: "mt5", build };
 
+/// The output matrix.
+const HEAD: &str = "lm_head.weight";
+
 struct T5Model {
     parameters: Parameters,
     norm: Norm,
@@ -90,9 +93,13 @@ impl T5Model {
         let tied = config.opt_bool("tie_word_embeddings")?;
         // T5 scales before its table where that was tied when it was trained; mT5 never does.
         let scaled = !mt5 && config.bool_or("scale_decoder_outputs", tied != Some(false))?;
-        let head = match tied {
-            Some(false) => "lm_head.weight",
-            _ => parameters.tied("lm_head.weight", words(&parameters))?,
+        let (head, parameters) = match tied {
+            Some(false) => (HEAD, parameters),
+            _ => {
+                let shared = words(&parameters);
+                let parameters = parameters.or_tied(HEAD, shared);
+                (parameters.tied(HEAD, shared)?, parameters)
+            }
         };
         Ok(Self {
             norm: Norm {

@@ -16,6 +16,8 @@ pub struct Parameters {
     dtype: Option<DType>,
     /// Whether layers have a bias; `None` where the checkpoint decides.
     bias: Option<bool>,
+    /// A tensor's name, and that of the one it is tied to.
+    alias: Option<[String; 2]>,
 }
 
 /// A tensor of a checkpoint as a source of bytes; F64 is narrowed to f32 on the way.
@@ -128,7 +130,7 @@ impl Parameters {
         prefixes: &'static [&'static str],
         dtype: Option<DType>,
     ) -> Self {
-        Self { checkpoints: checkpoints.to_vec(), prefixes, dtype, bias: None }
+        Self { checkpoints: checkpoints.to_vec(), prefixes, dtype, bias: None, alias: None }
     }
 
     /// The same checkpoints with other prefixes.
@@ -144,9 +146,23 @@ impl Parameters {
         Self { bias: Some(bias), ..self.clone() }
     }
 
+    /// The same where `shared` stands under the name of `own` if it is missing: of two tied
+    /// tensors a file may keep either.
+    #[must_use]
+    pub fn or_tied(&self, own: &str, shared: &str) -> Self {
+        Self { alias: Some([shared.to_owned(), own.to_owned()]), ..self.clone() }
+    }
+
     fn resolve(&self, name: &str) -> Option<(&Arc<Checkpoint>, String)> {
-        let mut all = self.checkpoints.iter();
-        all.find_map(|c| c.resolve(name, self.prefixes).map(|found| (c, found)))
+        let find = |name| {
+            let mut all = self.checkpoints.iter();
+            all.find_map(|c| c.resolve(name, self.prefixes).map(|found| (c, found)))
+        };
+        let other = || {
+            let [_, other] = self.alias.as_ref().filter(|[alias, _]| alias == name)?;
+            find(other)
+        };
+        find(name).or_else(other)
     }
 
     /// Whether a checkpoint has this tensor under any of its spellings.
