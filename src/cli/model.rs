@@ -164,8 +164,3 @@ pub(super) fn random_inputs(
     }
     model_inputs(info, inputs)
 }
-
-/// The form graphs and sessions take inputs in.
-pub(super) fn by_name(inputs: &BTreeMap<String, Tensor>) -> Vec<(&str, &Tensor)> {
-    inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect()
-}

@@ -9,13 +9,13 @@ use serde_json::json;
 
 use super::Context;
 use super::context::count;
-use super::model::{CacheArg, ModelArg, by_name, random_inputs};
+use super::model::{CacheArg, ModelArg, random_inputs};
 use super::plan::capacity;
 use crate::error::Result;
 use crate::files::write_whole;
 use crate::gpu::{Choice, Clock};
 use crate::graph::{DeviceWeights, NodeTime, Session, SessionOptions, fuse};
-use crate::models::{Capacity, Device, Generator, Kind};
+use crate::models::{Capacity, Device, Generator, Kind, by_name};
 use crate::ops::{Rng, Sampling};
 
 #[derive(clap::Args)]

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::Context;
-use super::model::{ModelArg, by_name, read_inputs};
+use super::model::{ModelArg, read_inputs};
 use crate::error::Result;
-use crate::models::{Device, Runner};
+use crate::models::{Device, Runner, by_name};
 use crate::weights::write;
 
 #[derive(clap::Args)]

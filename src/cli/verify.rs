@@ -7,11 +7,11 @@ use std::sync::Arc;
 use comfy_table::{Table, presets};
 use serde_json::json;
 
-use super::model::{ModelArg, by_name, random_inputs, read_inputs};
+use super::model::{ModelArg, random_inputs, read_inputs};
 use super::{Context, failed};
 use crate::error::Result;
 use crate::graph::fuse;
-use crate::models::verify;
+use crate::models::{by_name, verify};
 use crate::ops::{Outcome, Verdict, registry, verify_ops};
 
 #[derive(clap::Args)]

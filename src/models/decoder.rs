@@ -186,7 +186,7 @@ pub(super) fn maybe_tied(
 }
 
 /// Logits by the matrix `own` [vocabulary, width], or by the word table `words` where the
-/// configuration ties the two, whatever else the checkpoint holds.
+/// configuration ties the two and the checkpoint does not say otherwise.
 pub(super) fn output_head(
     graph: &mut Graph,
     parameters: &Parameters,

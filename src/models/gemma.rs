@@ -54,8 +54,8 @@ fn build(files: &Files, options: &BuildOptions, variant: Variant) -> Result<Mode
     let sizes = Sizes::read(config, SIZE_NAMES)?;
     let defaults = [("num_key_value_heads", 4), ("head_dim", 256)];
     let grouped = GroupedSizes::read(config, &sizes, &defaults)?;
-    // Biases are asked of the projections alone: there is no other layer that could have one.
     let tied = config.bool_or("tie_word_embeddings", true)?;
+    // Biases are asked of the projections alone: there is no other layer that could have one.
     let parameters = Parameters::new(&files.checkpoints, &["model."], options.dtype)
         .biased(config.bool_or("attention_bias", false)?);
     let parameters = maybe_tied(parameters, TABLES, tied);

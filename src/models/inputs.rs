@@ -62,6 +62,11 @@ pub fn model_inputs(
     Ok(given)
 }
 
+/// The form in which graphs and sessions take inputs.
+pub fn by_name(inputs: &BTreeMap<String, Tensor>) -> Vec<(&str, &Tensor)> {
+    inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect()
+}
+
 fn check_ids(given: &BTreeMap<String, Tensor>, name: &str, max_tokens: usize) -> Result<Shape> {
     let shape = given.get(name).ok_or_else(|| Error::tensor(name, "is missing"))?.shape();
     let &[batch, tokens] = shape.dims() else {

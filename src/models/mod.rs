@@ -44,7 +44,7 @@ pub use attention::{AttentionMap, Stack, attention_maps};
 pub use decoding::{AheadStats, Decoding};
 pub use generator::{Capacity, Generator};
 pub use info::{Class, DecoderInfo, Kind, ModelInfo, UNLIMITED, labels};
-pub use inputs::model_inputs;
+pub use inputs::{by_name, model_inputs};
 pub(crate) use loss::IGNORED;
 pub use loss::{LABELS, LOSS, token_losses};
 pub use outputs::{NEXT_TOKEN, POSITIONS, SAMPLING};

@@ -10,7 +10,8 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::graph::Progress;
 use crate::models::{
-    self, BuildOptions, Class, Device, Model, ModelInfo, Outputs, POSITIONS, Runner, model_inputs,
+    self, BuildOptions, Class, Device, Model, ModelInfo, Outputs, POSITIONS, Runner, by_name,
+    model_inputs,
 };
 use crate::tensor::{DType, Tensor};
 use crate::text::{Batch, Encoding, Tokenizer};
@@ -207,10 +208,10 @@ impl TextModel {
             let mut inputs = self.inputs(&Batch::new(encodings, None, self.tokenizer.pad_id())?)?;
             if let Some(picks) = picks {
                 let picks: Vec<&[u32]> = chosen.iter().map(|&i| picks[i].as_slice()).collect();
-                inputs.insert(POSITIONS.to_owned(), padded(&picks)?);
+                // Nobody reads the logits of what fills a row.
+                inputs.insert(POSITIONS.to_owned(), padded(&picks, 0)?);
             }
-            let given: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t)).collect();
-            let outputs = self.runner.run(&given)?;
+            let outputs = self.runner.run(&by_name(&inputs))?;
             for (row, &index) in chosen.iter().enumerate() {
                 each(index, Row { outputs: &outputs, row, rows: chosen.len() })?;
             }
@@ -246,13 +247,13 @@ fn passes(lengths: &[usize], batch: usize) -> Vec<Range<usize>> {
     passes
 }
 
-/// Rows of positions as u32 [rows, longest], filled up with token 0, whose logits nobody reads.
-fn padded(rows: &[&[u32]]) -> Result<Tensor> {
-    let longest = rows.iter().map(|r| r.len()).max().unwrap_or(0).max(1);
+/// Rows filled up on the right: u32 [rows, longest], the longest being 1 at least.
+pub(super) fn padded<R: AsRef<[u32]>>(rows: &[R], fill: u32) -> Result<Tensor> {
+    let longest = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0).max(1);
     let mut values = Vec::with_capacity(rows.len() * longest);
-    for row in rows {
-        values.extend_from_slice(row);
-        values.resize(values.len() + longest - row.len(), 0);
+    for (i, row) in rows.iter().enumerate() {
+        values.extend_from_slice(row.as_ref());
+        values.resize((i + 1) * longest, fill);
     }
     Tensor::u32([rows.len(), longest], values)
 }

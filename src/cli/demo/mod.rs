@@ -15,7 +15,7 @@ use super::{Context, failed};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::graph::fuse;
-use crate::models::{self, BuildOptions, Device, Outputs, Shipped, model_inputs, verify};
+use crate::models::{self, BuildOptions, Device, Outputs, Shipped, by_name, model_inputs, verify};
 use crate::tensor::Tensor;
 use crate::text::{Batch, Tokenizer};
 use tasks::{Asked, TASKS, Task};
@@ -175,9 +175,8 @@ fn check_nodes(gpu: &Gpu, shipped: &Shipped, asked: &[Asked]) -> Result<(usize, 
     inputs.insert("input_ids".to_owned(), batch.input_ids);
     inputs.insert("attention_mask".to_owned(), batch.attention_mask);
     let inputs = model_inputs(&model.info, inputs)?;
-    let given: Vec<_> = inputs.iter().map(|(name, t)| (name.as_str(), t)).collect();
     let graph = Arc::new(fuse(model.graph, &[])?);
-    let checks = verify(&graph, gpu, &given, &mut |_| ControlFlow::Continue(()))?;
+    let checks = verify(&graph, gpu, &by_name(&inputs), &mut |_| ControlFlow::Continue(()))?;
     let right = checks.iter().filter(|c| c.passed()).count();
     let relative = checks.iter().map(|c| c.max_abs / c.scale.max(f64::MIN_POSITIVE));
     Ok((checks.len(), right, relative.fold(0.0, f64::max)))

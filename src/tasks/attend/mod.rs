@@ -13,7 +13,8 @@ pub use text::{Text, Token};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Progress, fuse};
 use crate::models::{
-    self, AttentionMap, BuildOptions, Device, Kind, Model, ModelInfo, attention_maps, model_inputs,
+    self, AttentionMap, BuildOptions, Device, Kind, Model, ModelInfo, attention_maps, by_name,
+    model_inputs,
 };
 use crate::tensor::{DType, Tensor};
 use crate::text::Tokenizer;
@@ -151,8 +152,7 @@ impl Attender {
             inputs.insert("decoder_input_ids".to_owned(), row(ids)?);
         }
         let inputs = model_inputs(&self.info, inputs)?;
-        let given: Vec<_> = inputs.iter().map(|(name, t)| (name.as_str(), t)).collect();
-        let maps = attention_maps(&self.graph, &self.device, &given, loading)?;
+        let maps = attention_maps(&self.graph, &self.device, &by_name(&inputs), loading)?;
         if maps.is_empty() {
             return Err(Error::Argument("the model has no attention layers".to_owned()));
         }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::pieces::{Item, Piece};
 use super::{LOGITS_PER_PASS, Objective, Scorer, spans};
 use crate::error::{Error, Result};
-use crate::models::{IGNORED, LABELS, LOSS, POSITIONS, Runner, model_inputs};
+use crate::models::{IGNORED, LABELS, LOSS, POSITIONS, Runner, by_name, model_inputs};
 use crate::ops::Rng;
-use crate::tasks::texts::Step;
+use crate::tasks::texts::{Step, padded};
 use crate::tensor::Tensor;
 use crate::text::MAX_TEXT_BYTES;
 
@@ -221,21 +221,6 @@ impl Scorer {
         inputs.insert(LABELS.to_owned(), padded(&labels, IGNORED as u32)?);
         Ok(inputs)
     }
-}
-
-fn by_name(inputs: &BTreeMap<String, Tensor>) -> Vec<(&str, &Tensor)> {
-    inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect()
-}
-
-/// Rows filled up on the right: u32 [rows, longest].
-fn padded<R: AsRef<[u32]>>(rows: &[R], fill: u32) -> Result<Tensor> {
-    let longest = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
-    let mut values = Vec::with_capacity(rows.len() * longest);
-    for (i, row) in rows.iter().enumerate() {
-        values.extend_from_slice(row.as_ref());
-        values.resize((i + 1) * longest, fill);
-    }
-    Tensor::u32([rows.len(), longest], values)
 }
 
 /// Lengths of one class are within a factor of two of each other.
