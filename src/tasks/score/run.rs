@@ -83,9 +83,11 @@ impl Scorer {
         }
         // Pieces of like length: a short last one would be another task.
         let count = body.len().div_ceil(longest).max(1);
-        let each = body.len().div_ceil(count).max(2);
+        let cut = |piece: usize| piece * body.len() / count;
         let mut rng = Rng::new(self.options.seed ^ (index as u64).wrapping_mul(0x9e37_79b9));
-        let chunks = body.chunks(each).filter(|chunk| chunk.len() > 1);
+        let chunks = (0..count).map(|piece| &body[cut(piece)..cut(piece + 1)]);
+        // A token alone can be neither input nor target.
+        let chunks = chunks.filter(|chunk| chunk.len() > 1);
         let items = chunks.map(|chunk| {
             let (input, target) = spans::corrupt(chunk, &sentinels, &mut rng);
             let source = [prefix.as_slice(), &input, &suffix].concat();
