@@ -1,7 +1,6 @@
 //! `tilewright bench` as scripts see it: every form of its answer, and its exit codes.
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
@@ -184,6 +183,9 @@ fn what_cannot_be_measured_fails_in_one_line() {
 #[cfg(unix)]
 #[test]
 fn an_interrupted_bench_reports_what_it_measured() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::Stdio;
+
     let page = std::env::temp_dir().join(format!("tilewright-int-{}.html", std::process::id()));
     let sizes = "gemv --nk 64x64 --m 1-256 -r 5 -o csv";
     let mut running = command(&format!("{sizes} --html {}", page.display()))
