@@ -35,6 +35,9 @@ pub struct TextStream<'a> {
     ids: Vec<u32>,
     /// How many bytes of the text of `ids` were given out.
     sent: usize,
+    /// Byte tokens at the end of `ids` that make whole characters of a prompt. They are context for
+    /// a word, but bytes to come are not to be read together with them.
+    whole: usize,
 }
 
 /// What a decoder may still change about text when more tokens come.
@@ -84,7 +87,7 @@ impl<'a> TextStream<'a> {
         skip_special: bool,
     ) -> Self {
         let decoder = Traits::of(decoder);
-        Self { tokenizer, skip_special, decoder, ids: Vec::new(), sent: 0 }
+        Self { tokenizer, skip_special, decoder, ids: Vec::new(), sent: 0, whole: 0 }
     }
 
     /// The same stream after a prompt, whose text is not given out: a first word keeps its space,
@@ -92,11 +95,34 @@ impl<'a> TextStream<'a> {
     pub fn after(mut self, prompt: &[u32]) -> Result<Self> {
         self.ids = prompt.to_vec();
         self.ids.retain(|id| self.tokenizer.shown(*id, self.skip_special).is_some());
+        let bytes = if self.decoder.byte_runs { self.last_bytes() } else { Vec::new() };
         if !self.decoder.everything {
-            self.ids.drain(..self.ids.len().saturating_sub(WINDOW));
+            self.ids.drain(..self.ids.len().saturating_sub(WINDOW.max(bytes.len())));
         }
-        self.sent = self.decode(0)?.trim_end_matches(char::REPLACEMENT_CHARACTER).len();
+        let begun = unfinished(&bytes);
+        if begun > 0 {
+            // Only the character that the prompt began is read together with what comes.
+            let end = self.ids.len() - begun;
+            self.ids.drain(end + begun - bytes.len()..end);
+        } else {
+            self.whole = bytes.len();
+        }
+        let text = self.decode(0)?;
+        self.sent = if self.decoder.byte_runs {
+            text.len() - begun * char::REPLACEMENT_CHARACTER.len_utf8()
+        } else {
+            text.trim_end_matches(char::REPLACEMENT_CHARACTER).len()
+        };
         Ok(self)
+    }
+
+    /// The bytes that the last of `ids` stand for.
+    fn last_bytes(&self) -> Vec<u8> {
+        let shown = |id: &u32| self.tokenizer.shown(*id, self.skip_special);
+        let bytes = self.ids.iter().rev().map_while(|id| byte(&shown(id)?));
+        let mut bytes: Vec<u8> = bytes.collect();
+        bytes.reverse();
+        bytes
     }
 
     /// Takes the next id and gives the text that is certain now; empty while a character is
@@ -105,8 +131,14 @@ impl<'a> TextStream<'a> {
         let Some(token) = self.tokenizer.shown(id, self.skip_special) else {
             return Ok(String::new());
         };
+        let whole = std::mem::take(&mut self.whole);
+        let is_byte = self.decoder.byte_runs && byte(&token).is_some();
+        if is_byte && whole > 0 {
+            self.ids.truncate(self.ids.len() - whole);
+            self.sent = self.decode(0)?.len();
+        }
         self.ids.push(id);
-        if self.decoder.everything || (self.decoder.byte_runs && is_byte(&token)) {
+        if self.decoder.everything || is_byte {
             return Ok(String::new());
         }
         let text = self.decode(0)?;
@@ -125,7 +157,12 @@ impl<'a> TextStream<'a> {
     /// The text that was held back, when no more ids come.
     pub fn finish(self) -> Result<String> {
         let text = self.decode(0)?;
-        Ok(text.get(self.sent..).unwrap_or_default().to_owned())
+        // More ids may have changed what came before: never cut within a character.
+        let mut from = self.sent.min(text.len());
+        while !text.is_char_boundary(from) {
+            from -= 1;
+        }
+        Ok(text[from..].to_owned())
     }
 
     fn decode(&self, from: usize) -> Result<String> {
@@ -144,10 +181,23 @@ impl<'a> TextStream<'a> {
     }
 }
 
-/// A token that stands for one byte, by the rule of the `tokenizers` crate.
-fn is_byte(token: &str) -> bool {
+/// The byte that a token stands for, by the rule of the `tokenizers` crate.
+fn byte(token: &str) -> Option<u8> {
     let digits = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
-    digits.is_some_and(|d| d.len() == 2 && u8::from_str_radix(d, 16).is_ok())
+    digits.filter(|d| d.len() == 2).and_then(|d| u8::from_str_radix(d, 16).ok())
+}
+
+/// How many bytes at the end begin a character.
+fn unfinished(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    loop {
+        let Err(error) = std::str::from_utf8(rest) else { return 0 };
+        rest = &rest[error.valid_up_to()..];
+        match error.error_len() {
+            Some(wrong) => rest = &rest[wrong..],
+            None => return rest.len(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -266,6 +316,31 @@ mod tests {
     }
 
     #[test]
+    fn bytes_are_not_read_together_with_whole_characters_of_the_prompt() {
+        let tokens = ["▁a", "<0xE2>", "<0x82>", "<0xAC>", "<0x0A>"];
+        let tokenizer = tokenizer("prompt-bytes", &tokens, &["<s>"], llama(true));
+        let after = |prompt: &[u32], ids: &[u32]| {
+            let mut stream = tokenizer.stream(true).after(prompt).unwrap();
+            let text: String = ids.iter().map(|id| stream.push(*id).unwrap()).collect();
+            text + &stream.finish().unwrap()
+        };
+        let wrong = "\u{fffd}";
+        assert_eq!(after(&[0, 4], &[0]), " a");
+        assert_eq!(after(&[0, 4], &[4, 0]), "\n a");
+        assert_eq!(after(&[0, 4], &[1, 0]), format!("{wrong} a"));
+        assert_eq!(after(&[4], &[1]), wrong);
+        assert_eq!(after(&[4], &[1, 0, 0]), format!("{wrong} a a"));
+        assert_eq!(after(&[0, 4], &[1, 2, 3, 0]), "€ a");
+        assert_eq!(after(&[0, 4, 1, 2], &[3, 0]), "€ a");
+        assert_eq!(after(&[4, 1, 2], &[3, 4, 0]), "€\n a");
+        assert_eq!(after(&[0, 2, 2], &[1, 0]), format!("{wrong} a"));
+        assert_eq!(after(&[1, 2, 3].repeat(100), &[0]), " a");
+        assert_eq!(after(&[1, 2, 3].repeat(100), &[4, 0]), "\n a");
+        // What the prompt began and nothing completes is shown where it ends.
+        assert_eq!(after(&[0, 4, 1], &[0]), format!("{wrong} a"));
+    }
+
+    #[test]
     fn word_pieces_join() {
         let decoder = json!({"type": "WordPiece", "prefix": "##", "cleanup": true});
         let tokens = ["play", "##ing", ".", "is", "n't"];
@@ -335,7 +410,7 @@ mod tests {
                         // Nothing is held back without a reason.
                         let last = ids[..=i].iter().rev();
                         let last = last.filter_map(|id| tokenizer.shown(*id, skip_special)).next();
-                        let waits = last.is_some_and(|token| super::is_byte(&token));
+                        let waits = last.is_some_and(|token| super::byte(&token).is_some());
                         if !waits && !so_far.ends_with('\u{fffd}') {
                             assert_eq!(shown, so_far, "{}", folder.display());
                         }
