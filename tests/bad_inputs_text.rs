@@ -250,6 +250,16 @@ fn tokenizer_config() {
 }
 
 #[test]
+fn replacements_that_do_not_feed_each_other_are_fine() {
+    let rules = ["…", "½", "—", "™", "&", "%", "@", "+"].map(|sign| replace(sign, "(sign) "));
+    let mut file = sound();
+    file["normalizer"] = json!({"type": "Sequence", "normalizers": rules});
+    let folder = Folder::new();
+    folder.file("tokenizer.json", file.to_string());
+    assert_eq!(Tokenizer::open(&folder.0).unwrap().encode("a&b", false).unwrap().ids.len(), 9);
+}
+
+#[test]
 fn gaps_between_ids_are_fine() {
     let mut file = sound();
     file["model"]["vocab"] = json!({"<unk>": 0, "a": 10, "b": 20, "ab": 3000});

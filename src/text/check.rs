@@ -124,7 +124,7 @@ fn check_model(model: &Map<String, Value>) -> Check {
         ));
     }
     for affix in ["continuing_subword_prefix", "end_of_word_suffix"] {
-        let bytes = length(model.get(affix));
+        let bytes = model.get(affix).and_then(Value::as_str).map_or(0, str::len);
         if bytes > MAX_AFFIX {
             return Err(format!("`{affix}` has {bytes} bytes; at most {MAX_AFFIX} is accepted"));
         }
@@ -228,26 +228,45 @@ fn matches_nothing(pattern: &Value) -> bool {
     ["", " ", "a", "1", ".", "a b\n"].into_iter().any(empty)
 }
 
-/// How many times longer a normaliser or a decoder can make a text, in bytes.
+/// A step that makes a text longer: what it reads, `None` for anything, what it writes, and how
+/// many times longer that is.
+type Step<'a> = (Option<&'a str>, &'a str, usize);
+
+/// How many times longer a normaliser or a decoder can make a text, in bytes: steps multiply where
+/// one may read what another wrote.
 fn growth(value: &Value) -> usize {
-    let lists = ["normalizers", "decoders"].into_iter().filter_map(|list| value.get(list));
-    let inner = lists.filter_map(Value::as_array).flatten().map(growth);
-    let inner = inner.fold(1, usize::saturating_mul);
-    let own = match value.get("type").and_then(Value::as_str) {
-        Some("Replace") => {
-            let replaced = length(value.pointer("/pattern/String")).max(1);
-            length(value.get("content")).div_ceil(replaced).max(1)
-        }
-        // Before a text of one byte.
-        Some("Prepend") => 1 + length(value.get("prepend")),
-        _ => 1,
-    };
-    inner.saturating_mul(own)
+    let mut steps = Vec::new();
+    collect(value, &mut steps);
+    let mut grown: Vec<usize> = Vec::with_capacity(steps.len());
+    for (i, (reads, _, own)) in steps.iter().enumerate() {
+        let feeds = |written: &str| reads.is_none_or(|r| r.chars().any(|c| written.contains(c)));
+        let before = steps[..i].iter().zip(&grown).filter(|((_, written, _), _)| feeds(written));
+        let most = before.map(|(_, grown)| *grown).max().unwrap_or(1);
+        grown.push(most.saturating_mul(*own));
+    }
+    grown.into_iter().max().unwrap_or(1)
 }
 
-/// Bytes of a string, none where it is absent.
-fn length(field: Option<&Value>) -> usize {
-    field.and_then(Value::as_str).map_or(0, str::len)
+fn collect<'a>(value: &'a Value, steps: &mut Vec<Step<'a>>) {
+    for list in ["normalizers", "decoders"] {
+        for inner in value.get(list).and_then(Value::as_array).into_iter().flatten() {
+            collect(inner, steps);
+        }
+    }
+    let text = |pointer| value.pointer(pointer).and_then(Value::as_str);
+    match value.get("type").and_then(Value::as_str) {
+        Some("Replace") => {
+            let (reads, writes) = (text("/pattern/String"), text("/content").unwrap_or(""));
+            let replaced = reads.map_or(1, str::len).max(1);
+            steps.push((reads, writes, writes.len().div_ceil(replaced).max(1)));
+        }
+        // Before a text of one byte.
+        Some("Prepend") => {
+            let writes = text("/prepend").unwrap_or("");
+            steps.push((None, writes, 1 + writes.len()));
+        }
+        _ => {}
+    }
 }
 
 /// A post-processor. `templates` counts those that add tokens: the crate ends in `todo!` when a
