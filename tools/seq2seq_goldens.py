@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, EncoderDecoderConfig, EncoderDecoderModel, RobertaConfig
 
 SEED = 20170706
@@ -154,9 +154,11 @@ def hugging_face(model, given):
     return outputs | {name: result[name] for name in names}
 
 
-def forward_case(call, tensors, vocab_sizes):
+def forward_case(call, tensors, vocab_sizes, inner_pad=None):
     ids, mask = rows(SOURCE_LENGTHS, vocab_sizes[0])
     decoder_ids, decoder_mask = rows(TARGET_LENGTHS, vocab_sizes[1], IDS["decoder_start_token_id"])
+    if inner_pad is not None:
+        decoder_ids[1, 3] = inner_pad
     given = {
         "input_ids": ids,
         "attention_mask": mask,
@@ -212,10 +214,10 @@ def generate_case(call, tensors, vocab_size):
     }
 
 
-def write(folder, call, vocab_sizes):
+def write(folder, call, vocab_sizes, inner_pad=None):
     tensors = {}
     with torch.no_grad():
-        cases = [forward_case(call, tensors, vocab_sizes)]
+        cases = [forward_case(call, tensors, vocab_sizes, inner_pad)]
         if "logits" in cases[0]["outputs"]:
             cases.append(generate_case(call, tensors, vocab_sizes[0]))
     save_file(tensors, folder / "golden.safetensors")
@@ -224,7 +226,7 @@ def write(folder, call, vocab_sizes):
     (folder / "golden.json").write_text(json.dumps(golden, indent=1) + "\n")
 
 
-def write_hugging_face(folder, model):
+def write_hugging_face(folder, model, inner_pad=None):
     randomise(model)
     model.eval().save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
@@ -233,10 +235,10 @@ def write_hugging_face(folder, model):
     source = getattr(config, "encoder", config).vocab_size
     target = getattr(config, "decoder", config)
     target = getattr(target, "decoder_vocab_size", None) or target.vocab_size
-    write(folder, lambda given: hugging_face(model, given), [source, target])
+    write(folder, lambda given: hugging_face(model, given), [source, target], inner_pad)
 
 
-def write_own(folder, of, settings):
+def write_own(folder, of, settings, without=()):
     model = of(of.config_class(**(settings | dict(tie_word_embeddings=False))))
     inner = getattr(model, "model", model)
     for stack in [inner.encoder, inner.decoder]:
@@ -251,6 +253,9 @@ def write_own(folder, of, settings):
     del config["tie_word_embeddings"]
     path.write_text(json.dumps(config, indent=2) + "\n")
     (folder / "generation_config.json").unlink(missing_ok=True)
+    weights = folder / "model.safetensors"
+    tensors = {n: t for n, t in load_file(weights).items() if n not in without}
+    save_file(tensors, weights, metadata={"format": "pt"})
     # What transformers makes of these files.
     model = of.from_pretrained(folder).eval().double()
     write(folder, lambda given: hugging_face(model, given), [settings["vocab_size"]] * 2)
@@ -284,6 +289,10 @@ def main():
     for index, (name, kind, settings) in enumerate(OWN):
         torch.manual_seed(SEED + 100 + index)
         write_own(to / name, getattr(transformers, kind), settings)
+    torch.manual_seed(SEED + 200)
+    without = ["lm_head.weight", "model.encoder.embed_tokens.weight"]
+    bart = transformers.BartForConditionalGeneration
+    write_own(to / "bart_own_decoder", bart, BART, without)
     torch.manual_seed(SEED - 1)
     apart = dict(
         norm_first=True, activation="gelu", tie_embeddings=False, generator_bias=True,
@@ -298,6 +307,10 @@ def main():
     narrow = dict(hidden_size=20, num_attention_heads=2, pad_token_id=1, type_vocab_size=1)
     mixed = stacks(BertConfig(**BERT), RobertaConfig(**(BERT | narrow)))
     write_hugging_face(to / "bert2roberta", mixed)
+    # A padding id between a decoder's tokens has no position of its own.
+    torch.manual_seed(SEED + 300)
+    mixed = stacks(BertConfig(**BERT), RobertaConfig(**(BERT | narrow)))
+    write_hugging_face(to / "roberta_inner_pad", mixed, inner_pad=1)
 
 
 if __name__ == "__main__":

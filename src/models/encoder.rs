@@ -148,7 +148,8 @@ impl Encoder {
         let words = table(graph, p, WORDS, e.vocab_size, e.width)?;
         let name = "embeddings.position_embeddings.weight";
         let positions = table(graph, p, name, e.positions, e.width)?;
-        let at = match e.padding {
+        // A step knows its position, and does not see the tokens before it.
+        let at = match e.padding.filter(|_| sequence.cache.is_none()) {
             Some(pad) => Some(graph.apply(PaddedPositions { pad }, [Some(ids)])?),
             None => sequence.positions,
         };

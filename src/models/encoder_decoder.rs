@@ -94,9 +94,7 @@ impl Half {
         let max_tokens = model.embeddings.max_tokens(&config)?;
         let mut base = 0;
         if decoder {
-            // No padding stands before a decoder's tokens, and a step does not see those before.
             base = model.embeddings.base();
-            model.embeddings.padding = None;
         }
         Ok(Self { model, config, max_tokens, base })
     }

@@ -9,9 +9,9 @@ pub(super) fn extra_layers<'a>(
     stored: impl Iterator<Item = &'a str>,
 ) -> Option<String> {
     let names: HashSet<&str> = used.clone().collect();
-    let layers: HashSet<_> = used.filter_map(without_layer).collect();
+    let layers: HashSet<_> = used.flat_map(without_number).collect();
     let extra = stored.filter(|name| !names.contains(name));
-    let mut extra = extra.filter(|name| without_layer(name).is_some_and(|n| layers.contains(&n)));
+    let mut extra = extra.filter(|name| without_number(name).any(|n| layers.contains(&n)));
     let first = extra.next()?;
     let others = extra.count();
     Some(format!(
@@ -20,17 +20,15 @@ pub(super) fn extra_layers<'a>(
     ))
 }
 
-/// What stands before and behind the first number of a name such as `encoder.layer.3.output.bias`.
-fn without_layer(name: &str) -> Option<(&str, &str)> {
+/// What stands before and behind each number of a name such as `encoder.layer.3.output.bias`.
+fn without_number(name: &str) -> impl Iterator<Item = (&str, &str)> {
     let number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    let mut at = 0;
-    for part in name.split('.') {
-        if number(part) {
-            return Some((&name[..at], &name[at + part.len()..]));
-        }
-        at += part.len() + 1;
-    }
-    None
+    let mut next = 0;
+    name.split('.').filter_map(move |part| {
+        let at = next;
+        next += part.len() + 1;
+        number(part).then(|| (&name[..at], &name[at + part.len()..]))
+    })
 }
 
 #[cfg(test)]
@@ -48,5 +46,7 @@ mod tests {
         assert_eq!(extra(&["pooler", "h.0.masked_bias", "block.1.layer.0.o"]), None);
         let found = extra(&["h.2.attn", "h.2.fc", "h.3.fc"]).unwrap();
         assert!(found.contains("`h.2.fc` and 1 more"), "{found}");
+        let found = extra(&["block.0.layer.2.o"]).unwrap();
+        assert!(found.contains("`block.0.layer.2.o` and 0 more"), "{found}");
     }
 }

