@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 use tokenizers::utils::SysRegex;
 
-use super::{charsmap, pattern};
+use super::{charsmap, oniguruma, pattern};
 use crate::files::{one_line, show};
 
 /// Ids must leave room for tokens added later.
@@ -222,7 +222,8 @@ fn matches_nothing(pattern: &Value) -> bool {
     if let Some(text) = pattern.get("String") {
         return text == "";
     }
-    let regex = pattern.get("Regex").and_then(Value::as_str).map(SysRegex::new);
+    let regex = pattern.get("Regex").and_then(Value::as_str);
+    let regex = regex.and_then(|r| oniguruma::translate(r).ok()).map(|r| SysRegex::new(&r));
     let Some(Ok(regex)) = regex else { return false };
     let empty = |text: &str| regex.find_iter(text).any(|(start, end)| start == end);
     ["", " ", "a", "1", ".", "a b\n"].into_iter().any(empty)

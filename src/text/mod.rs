@@ -6,6 +6,7 @@ mod charsmap;
 mod chat;
 mod check;
 mod encoding;
+mod oniguruma;
 mod pattern;
 mod stream;
 mod tokenizer;

@@ -9,7 +9,7 @@ use tokenizers::EncodeInput;
 
 use super::encoding::{Batch, Encoding};
 use super::stream::TextStream;
-use super::{check, vocab};
+use super::{check, oniguruma, vocab};
 use crate::error::{Error, Result};
 use crate::files::{one_line, parse_json, read_json, read_text, show};
 
@@ -39,7 +39,7 @@ impl Tokenizer {
         let folder = folder.as_ref();
         let settings = optional(&folder.join("tokenizer_config.json"))?;
         let path = folder.join("tokenizer.json");
-        let (path, text, file) = if path.symlink_metadata().is_ok() {
+        let (path, mut text, mut file) = if path.symlink_metadata().is_ok() {
             let text = read_text(&path)?;
             let file = parse_json(&path, &text)?;
             (path, text, file)
@@ -51,7 +51,17 @@ impl Tokenizer {
             let file = vocab::bert(&list, &settings)?;
             (list, file.to_string(), file)
         };
-        check::check(&file).map_err(|message| Error::file(&path, message))?;
+        let fail_with = |message| Error::file(&path, message);
+        check::check(&file).map_err(fail_with)?;
+        let mut changed = false;
+        for part in ["normalizer", "pre_tokenizer", "decoder"] {
+            if let Some(part) = file.get_mut(part) {
+                changed |= oniguruma::translate_part(part).map_err(fail_with)?;
+            }
+        }
+        if changed {
+            text = file.to_string();
+        }
         let mut inner = load(&path, &text)?;
         // Fails for a stride above the length only; with `None` there is neither.
         inner.with_truncation(None).map_err(|e| fail(&path, &e))?;
