@@ -170,6 +170,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
         let decode = |ids: &Vec<u32>| model.tokenizer().decode(ids, false);
         (ids.iter().map(decode).collect::<Result<_>>()?, ids)
     };
+    model.length_notice(&ids)?.iter().for_each(|n| context.notice(n));
     // Text is streamed when there is one of it: several would be woven together.
     let stream = ids.len() == 1 && !context.json && config.num_beams == 1;
     let continues = model.info().kind == Kind::Decoder && !args.chat;
@@ -211,7 +212,6 @@ fn generate(
     seed: u64,
     mut shown: Option<&str>,
 ) -> Result<(Vec<Generation>, Timing)> {
-    model.length_notice(ids)?.iter().for_each(|n| context.notice(n));
     let mut loading = context.load_progress();
     let mut failed = None;
     let result = model.generate_ids(ids, config, seed, &mut |event| match event {
@@ -291,6 +291,7 @@ fn answer_texts(context: &Context, args: TextArgs, task: &str) -> Result<()> {
     };
     let prompts: Vec<_> = texts.iter().map(|text| format!("{prefix}{text}")).collect();
     let ids = model.encode(&prompts, true)?;
+    model.length_notice(&ids)?.iter().for_each(|n| context.notice(n));
     let bar = context.bar("texts", texts.len() as u64, false);
     let (mut all, mut total) = (Vec::new(), Timing::default());
     for (texts, ids) in texts.chunks(args.batch).zip(ids.chunks(args.batch)) {

@@ -53,9 +53,8 @@ pub(super) const PEGASUS: Family = Family {
 /// Rows in front of position 0 in a learned table: BART kept its predecessor's padding rows.
 const LEARNED_BASE: usize = 2;
 
-/// The output matrix, and the word table of both stacks.
+/// The output matrix.
 const HEAD: &str = "lm_head.weight";
-const SHARED: &str = "shared.weight";
 
 /// One of the two stacks.
 struct Stack {
@@ -81,9 +80,6 @@ struct Bart {
     normalize_before: bool,
     final_norm: bool,
     embedding_norm: bool,
-    tied: bool,
-    /// The table that the output matrix is tied to.
-    tied_to: &'static str,
     logits_bias: bool,
 }
 
@@ -140,34 +136,34 @@ impl Stack {
     }
 }
 
-/// Checkpoint name and rows of the encoder's and the decoder's word table, and of the one that the
-/// output may be tied to: one for all, unless the checkpoint has a stack's own.
-fn words(config: &Config, parameters: &Parameters) -> Result<[(&'static str, usize); 3]> {
+/// Checkpoint name and rows of the encoder's and the decoder's word table: one for both, unless
+/// the checkpoint has a stack's own. `parameters` are tied to the one that the output shares.
+fn words(config: &Config, parameters: &mut Parameters) -> Result<[(&'static str, usize); 2]> {
     let source = config.usize_field("vocab_size", 1..=MOST)?;
     let target = config.usize_or("decoder_vocab_size", source, 1..=MOST)?;
     let own = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
+    let tied = config.bool_or("tie_word_embeddings", true)?;
     if !config.bool_or("share_encoder_decoder_embeddings", true)? {
-        return Ok([(own[0], source), (own[1], target), (own[1], target)]);
+        *parameters = parameters.tie(tied, [HEAD, own[1]]);
+        return Ok([(own[0], source), (own[1], target)]);
     }
     if target != source {
         let expected = format!("{source} as `vocab_size`: the stacks share their embeddings");
         return Err(config.error("decoder_vocab_size", target, expected));
     }
-    let shared = parameters.either(&[SHARED, own[0], own[1]]);
-    let names = [parameters.tied(own[0], shared)?, parameters.tied(own[1], shared)?, shared];
-    Ok(names.map(|name| (name, source)))
+    let shared = parameters.either(&["shared.weight", own[0], own[1]]);
+    *parameters = parameters.tie(tied, [HEAD, shared]);
+    Ok([(parameters.tied(own[0], shared)?, source), (parameters.tied(own[1], shared)?, source)])
 }
 
 impl Bart {
     fn read(files: &Files, options: &BuildOptions, variant: &Variant) -> Result<Self> {
         let config = &files.config;
         check_features(config, variant)?;
-        let parameters =
+        let mut parameters =
             Parameters::new(&files.checkpoints, &["model."], options.dtype).biased(true);
         let d_model = config.usize_field("d_model", 1..=MOST)?;
-        let tied = config.bool_or("tie_word_embeddings", true)?;
-        let parameters = if tied { parameters.or_tied(HEAD, SHARED) } else { parameters };
-        let [source, target, (tied_to, _)] = words(config, &parameters)?;
+        let [source, target] = words(config, &mut parameters)?;
         let max_tokens = config.usize_field("max_position_embeddings", 1..=MOST)?;
         let rows = options.max_tokens.map_or(max_tokens, |most| most.clamp(1, max_tokens));
         let scaled = config.bool_or("scale_embedding", false)?;
@@ -186,8 +182,6 @@ impl Bart {
             normalize_before: config.bool_or("normalize_before", variant.normalize_before)?,
             final_norm: config.bool_or("add_final_layer_norm", variant.final_norm)?,
             embedding_norm: config.bool_or("normalize_embedding", variant.embedding_norm)?,
-            tied,
-            tied_to,
             logits_bias,
             parameters,
         })
@@ -316,8 +310,7 @@ impl Stacks for Bart {
     fn head(&self, graph: &mut Graph, last: Value) -> Result<Value> {
         graph.enter("lm_head");
         let (p, rows) = (&self.parameters, self.decoder.vocab_size);
-        let names = [HEAD, self.tied_to];
-        let mut logits = output_head(graph, p, names, self.tied, [rows, self.norm.width], last)?;
+        let mut logits = output_head(graph, p, HEAD, [rows, self.norm.width], last)?;
         if self.logits_bias {
             let bias = graph.weight(p.row_vector("final_logits_bias", rows)?);
             logits = add(graph, logits, bias)?;

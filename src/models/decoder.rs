@@ -175,27 +175,15 @@ pub(super) fn build<D: Decoder>(
     Ok(Model { graph, info, notices: Vec::new() })
 }
 
-/// The parameters of a decoder whose configuration may tie the output matrix `own` to the word
-/// table `words`.
-pub(super) fn maybe_tied(
-    parameters: Parameters,
-    [own, words]: [&str; 2],
-    tied: bool,
-) -> Parameters {
-    if tied { parameters.or_tied(own, words) } else { parameters }
-}
-
-/// Logits by the matrix `own` [vocabulary, width], or by the word table `words` where the
-/// configuration ties the two and the checkpoint does not say otherwise.
+/// Logits by the output matrix `own` [vocabulary, width], or by the word table that the parameters
+/// tie it to.
 pub(super) fn output_head(
     graph: &mut Graph,
     parameters: &Parameters,
-    [own, words]: [&str; 2],
-    tied: bool,
-    [vocab_size, width]: [usize; 2],
+    own: &str,
+    dims: [usize; 2],
     x: Value,
 ) -> Result<Value> {
-    let name = if tied { parameters.tied(own, words)? } else { own };
-    let weight = graph.weight(parameters.matrix(name, &[vocab_size, width])?);
+    let weight = graph.weight(parameters.output(own, &dims)?);
     graph.apply(Matmul::linear(), [Some(x), Some(weight), None, None])
 }

@@ -2,7 +2,7 @@
 //! outputs on top. A family's file fills in names and sizes.
 
 use super::heads::{Heads, Trunk};
-use super::outputs::{hidden_states, picked};
+use super::outputs::{hidden_states, picked, pool};
 use super::post_norm::{LayerNames, PostNorm};
 use super::{BuildOptions, Class, Files, Kind, Model, ModelInfo, Outputs, labels};
 use crate::error::Result;
@@ -10,9 +10,9 @@ use crate::graph::{Graph, Value};
 use crate::nn::{
     Attend, Norm, NormKind, Parameters, RelativeBias, Sequence, activation, add, linear, table,
 };
-use crate::ops::{Embedding, L2Normalize, PaddedPositions, Pool};
+use crate::ops::{Embedding, PaddedPositions};
 use crate::tensor::{Dim, SymMeta};
-use crate::weights::{self, Config, Pooling};
+use crate::weights::{self, Config};
 
 /// Sizes beyond these are typing errors, not models.
 pub(super) const MOST: usize = 1 << 24;
@@ -199,13 +199,18 @@ impl Encoder {
         Ok(states)
     }
 
+    /// Ties the language-model head's matrix to the word table where the configuration does.
+    pub fn tie(&mut self, config: &Config) -> Result<()> {
+        let tied = config.bool_or("tie_word_embeddings", true)?;
+        let own = format!("{}.weight", self.heads.masked_lm.decoder);
+        self.block.parameters = self.block.parameters.tie(tied, [&own, WORDS]);
+        Ok(())
+    }
+
     /// The whole model of an encoder's folder.
     pub fn build(mut self, files: &Files, options: &BuildOptions) -> Result<Model> {
         let config = &files.config;
-        if config.bool_or("tie_word_embeddings", true)? {
-            let own = format!("{}.weight", self.heads.masked_lm.decoder);
-            self.block.parameters = self.block.parameters.or_tied(&own, WORDS);
-        }
+        self.tie(config)?;
         if config.bool_or("is_decoder", false)? {
             return Err(config.error("is_decoder", true, "false: this is an encoder"));
         }
@@ -278,29 +283,8 @@ impl Encoder {
             last,
             norm: self.block.norm,
             activation: self.block.activation,
-            words: WORDS,
             vocab_size: self.embeddings.vocab_size,
             word_width: self.embeddings.width,
         }
     }
-}
-
-/// Gives out `embedding`: pooled tokens, scaled to length 1 if `normalize`.
-pub(super) fn pool(
-    graph: &mut Graph,
-    last: Value,
-    mask: Value,
-    pooling: Pooling,
-    normalize: bool,
-) -> Result<()> {
-    graph.enter("pooling");
-    let op = if pooling == Pooling::Cls { Pool::Cls } else { Pool::Mean };
-    let mask = (pooling == Pooling::Mean).then_some(mask);
-    let mut pooled = graph.apply(op, [Some(last), mask])?;
-    if normalize {
-        pooled = graph.apply(L2Normalize { eps: 1e-12 }, [Some(pooled)])?;
-    }
-    graph.leave();
-    graph.output("embedding", pooled);
-    Ok(())
 }

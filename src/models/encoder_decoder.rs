@@ -18,9 +18,6 @@ struct Half {
     model: Encoder,
     config: Config,
     max_tokens: usize,
-    /// Rows of the position table in front of position 0's, where the model does not look for
-    /// padding.
-    base: usize,
 }
 
 struct EncoderDecoder {
@@ -92,11 +89,8 @@ impl Half {
         model.layers = encoder::layers(&config, &BERT_FIELDS, &stem)?;
         model.block.attend.causal = decoder;
         let max_tokens = model.embeddings.max_tokens(&config)?;
-        let mut base = 0;
-        if decoder {
-            base = model.embeddings.base();
-        }
-        Ok(Self { model, config, max_tokens, base })
+        model.tie(&config)?;
+        Ok(Self { model, config, max_tokens })
     }
 
     fn width(&self) -> usize {
@@ -143,7 +137,7 @@ impl EncoderDecoder {
 
 impl Stacks for EncoderDecoder {
     fn bases(&self) -> [usize; 2] {
-        [self.encoder.base, self.decoder.base]
+        [&self.encoder, &self.decoder].map(|half| half.model.embeddings.base())
     }
 
     fn encode(&self, graph: &mut Graph, ids: Value, sequence: &Sequence) -> Result<Vec<Value>> {

@@ -3,9 +3,7 @@
 //! soft caps (Gemma 2) and norms of single heads (Gemma 3), under the tensor names of Hugging
 //! Face's `Gemma2ForCausalLM`, with or without the `model.` prefix.
 
-use super::decoder::{
-    self, Decoder, MOST, SIZE_NAMES, Sizes, TABLES, maybe_tied, output_head, refuse,
-};
+use super::decoder::{self, Decoder, MOST, SIZE_NAMES, Sizes, TABLES, output_head, refuse};
 use super::grouped::{GroupedAttention, GroupedSizes, windows};
 use super::rope::{FULL, RopeConfig, SLIDING};
 use super::{BuildOptions, Family, Files, Model};
@@ -45,7 +43,6 @@ struct Gemma {
     attention_cap: Option<f32>,
     logit_cap: Option<f32>,
     activation: Activation,
-    tied: bool,
 }
 
 fn build(files: &Files, options: &BuildOptions, variant: Variant) -> Result<Model> {
@@ -58,7 +55,7 @@ fn build(files: &Files, options: &BuildOptions, variant: Variant) -> Result<Mode
     // Biases are asked of the projections alone: there is no other layer that could have one.
     let parameters = Parameters::new(&files.checkpoints, &["model."], options.dtype)
         .biased(config.bool_or("attention_bias", false)?);
-    let parameters = maybe_tied(parameters, TABLES, tied);
+    let parameters = parameters.tie(tied, TABLES);
     let eps = config.eps("rms_norm_eps", 1e-6)?;
     let norm = |width| Norm { width, eps, kind: NormKind::RmsUnitOffset };
     let kind = config.activation_or("hidden_activation", crate::weights::Activation::GeluTanh)?;
@@ -100,7 +97,6 @@ fn build(files: &Files, options: &BuildOptions, variant: Variant) -> Result<Mode
         attention_cap,
         logit_cap: cap("final_logit_softcapping", 30.0)?,
         activation: activation(kind),
-        tied,
         parameters: parameters.biased(false),
     };
     decoder::build(files, options, sizes, &model)
@@ -165,7 +161,7 @@ impl Decoder for Gemma {
 
     fn logits(&self, graph: &mut Graph, x: Value) -> Result<Value> {
         let dims = [self.sizes.vocab_size, self.sizes.hidden_size];
-        let logits = output_head(graph, &self.parameters, TABLES, self.tied, dims, x)?;
+        let logits = output_head(graph, &self.parameters, TABLES[0], dims, x)?;
         match self.logit_cap {
             None => Ok(logits),
             cap => graph.apply(Scale { scale: 1.0, cap }, [Some(logits)]),

@@ -2,7 +2,7 @@
 //! names of Hugging Face's `GPT2LMHeadModel`, with or without the `transformer.` prefix.
 //! Projections are stored `[n_in, n_out]` ("Conv1D").
 
-use super::decoder::{self, Decoder, MOST, Sizes, maybe_tied, output_head};
+use super::decoder::{self, Decoder, MOST, Sizes, output_head};
 use super::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
@@ -22,7 +22,6 @@ struct Gpt2 {
     scaled: bool,
     /// Whether scores are also divided by the layer's number, from 1.
     scaled_by_layer: bool,
-    tied: bool,
 }
 
 /// The output matrix and the word table.
@@ -40,7 +39,7 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
     let parameters =
         Parameters::new(&files.checkpoints, &["transformer."], options.dtype).biased(true);
     let model = Gpt2 {
-        parameters: maybe_tied(parameters, TABLES, tied),
+        parameters: parameters.tie(tied, TABLES),
         sizes,
         inner: config.usize_or("n_inner", 4 * sizes.hidden_size, 1..=MOST)?,
         norm: Norm {
@@ -51,7 +50,6 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
         activation: activation(kind),
         scaled: config.bool_or("scale_attn_weights", true)?,
         scaled_by_layer: config.bool_or("scale_attn_by_inverse_layer_idx", false)?,
-        tied,
     };
     decoder::build(files, options, sizes, &model)
 }
@@ -135,6 +133,6 @@ impl Decoder for Gpt2 {
 
     fn logits(&self, graph: &mut Graph, x: Value) -> Result<Value> {
         let dims = [self.sizes.vocab_size, self.sizes.hidden_size];
-        output_head(graph, &self.parameters, TABLES, self.tied, dims, x)
+        output_head(graph, &self.parameters, TABLES[0], dims, x)
     }
 }

@@ -2,7 +2,7 @@
 //! side by side, with rotary positions on a part of every head, under the tensor names of
 //! Hugging Face's `GPTNeoXForCausalLM`, with or without the `gpt_neox.` prefix.
 
-use super::decoder::{self, Decoder, MOST, SIZE_NAMES, Sizes, maybe_tied, output_head};
+use super::decoder::{self, Decoder, MOST, SIZE_NAMES, Sizes, output_head};
 use super::rope::RopeConfig;
 use super::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
@@ -35,7 +35,6 @@ struct GptNeox {
     /// Whether the feed-forward reads the layer's input, not the attention's result.
     parallel: bool,
     activation: Activation,
-    tied: bool,
 }
 
 fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
@@ -54,7 +53,7 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
     let tied = config.bool_or("tie_word_embeddings", false)?;
     let parameters =
         Parameters::new(&files.checkpoints, &["gpt_neox."], options.dtype).biased(true);
-    let parameters = maybe_tied(parameters, TABLES, tied);
+    let parameters = parameters.tie(tied, TABLES);
     let model = GptNeox {
         attention: parameters.biased(config.bool_or("attention_bias", true)?),
         parameters,
@@ -71,7 +70,6 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
         positions: sizes.positions(options),
         parallel: config.bool_or("use_parallel_residual", true)?,
         activation: activation(kind),
-        tied,
     };
     decoder::build(files, options, sizes, &model)
 }
@@ -152,6 +150,6 @@ impl Decoder for GptNeox {
 
     fn logits(&self, graph: &mut Graph, x: Value) -> Result<Value> {
         let dims = [self.sizes.vocab_size, self.sizes.hidden_size];
-        output_head(graph, &self.parameters, TABLES, self.tied, dims, x)
+        output_head(graph, &self.parameters, TABLES[0], dims, x)
     }
 }

@@ -50,8 +50,7 @@ pub(super) struct Trunk<'a> {
     /// Norm of the hidden states.
     pub norm: Norm,
     pub activation: Activation,
-    /// The word table's name, rows and width.
-    pub words: &'static str,
+    /// The word table's rows and width.
     pub vocab_size: usize,
     pub word_width: usize,
 }
@@ -184,9 +183,7 @@ impl Trunk<'_> {
         let norm = Norm { width: inner, ..self.norm };
         let h = norm.apply(graph, p, names.norm, h)?;
         let own = format!("{}.weight", names.decoder);
-        let tied = self.config.bool_or("tie_word_embeddings", true)?;
-        let table = if tied { p.tied(&own, self.words)? } else { &own };
-        let table = graph.weight(p.matrix(table, &[self.vocab_size, inner])?);
+        let table = graph.weight(p.output(&own, &[self.vocab_size, inner])?);
         let y = graph.apply(Matmul::linear(), [Some(h), Some(table), None, None])?;
         // A checkpoint may have both; the projection's own is the one that counts.
         let own = format!("{}.bias", names.decoder);

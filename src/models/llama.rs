@@ -3,9 +3,7 @@
 //! Pre-norm decoder with RMS norms, grouped rotary attention and gated feed-forward, under the
 //! tensor names of Hugging Face's `LlamaForCausalLM`, with or without the `model.` prefix.
 
-use super::decoder::{
-    self, Decoder, MOST, SIZE_NAMES, Sizes, TABLES, maybe_tied, output_head, refuse,
-};
+use super::decoder::{self, Decoder, MOST, SIZE_NAMES, Sizes, TABLES, output_head, refuse};
 use super::grouped::{GroupedAttention, GroupedSizes, windows};
 use super::rope::RopeConfig;
 use super::{BuildOptions, Family, Files, Model};
@@ -48,7 +46,6 @@ struct Llama {
     /// How many tokens each layer sees.
     windows: Vec<Option<usize>>,
     activation: Activation,
-    tied: bool,
 }
 
 fn build(files: &Files, options: &BuildOptions, variant: Variant) -> Result<Model> {
@@ -63,7 +60,7 @@ fn build(files: &Files, options: &BuildOptions, variant: Variant) -> Result<Mode
     let grouped = GroupedSizes::read(config, &sizes, defaults)?;
     let tied = config.bool_or("tie_word_embeddings", false)?;
     let parameters = Parameters::new(&files.checkpoints, &["model."], options.dtype);
-    let parameters = maybe_tied(parameters, TABLES, tied);
+    let parameters = parameters.tie(tied, TABLES);
     let eps = config.eps("rms_norm_eps", 1e-6)?;
     let norm = |width| Norm { width, eps, kind: NormKind::Rms };
     let stated = |field: &str| config.bool_or(field, false);
@@ -94,7 +91,6 @@ fn build(files: &Files, options: &BuildOptions, variant: Variant) -> Result<Mode
         positions: sizes.positions(options),
         windows: layer_windows(config, variant, sizes.n_layers)?,
         activation: activation(kind),
-        tied,
         parameters,
     };
     decoder::build(files, options, sizes, &model)
@@ -169,6 +165,6 @@ impl Decoder for Llama {
 
     fn logits(&self, graph: &mut Graph, x: Value) -> Result<Value> {
         let dims = [self.sizes.vocab_size, self.sizes.hidden_size];
-        output_head(graph, &self.parameters, TABLES, self.tied, dims, x)
+        output_head(graph, &self.parameters, TABLES[0], dims, x)
     }
 }

@@ -1,7 +1,7 @@
 //! OPT (Zhang et al. 2022): decoder with learned positions, pre-norm or post-norm, under the
 //! tensor names of Hugging Face's `OPTForCausalLM`, with or without the `model.decoder.` prefix.
 
-use super::decoder::{self, Decoder, MOST, SIZE_NAMES, Sizes, TABLES, maybe_tied, output_head};
+use super::decoder::{self, Decoder, MOST, SIZE_NAMES, Sizes, TABLES, output_head};
 use super::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
@@ -27,7 +27,6 @@ struct Opt {
     /// Whether a norm follows the last layer.
     final_norm: bool,
     activation: Activation,
-    tied: bool,
 }
 
 fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
@@ -42,7 +41,7 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
     let parameters = Parameters::new(&files.checkpoints, prefixes, options.dtype)
         .biased(config.bool_or("enable_bias", true)?);
     let model = Opt {
-        parameters: maybe_tied(parameters, TABLES, tied),
+        parameters: parameters.tie(tied, TABLES),
         sizes,
         word_width: config.usize_or("word_embed_proj_dim", hidden_size, 1..=MOST)?,
         inner: config.usize_field("ffn_dim", 1..=MOST)?,
@@ -51,7 +50,6 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
         pre_norm,
         final_norm: pre_norm && !config.bool_or("_remove_final_layer_norm", false)?,
         activation: activation(kind),
-        tied,
     };
     decoder::build(files, options, sizes, &model)
 }
@@ -156,6 +154,6 @@ impl Decoder for Opt {
 
     fn logits(&self, graph: &mut Graph, x: Value) -> Result<Value> {
         let dims = [self.sizes.vocab_size, self.word_width];
-        output_head(graph, &self.parameters, TABLES, self.tied, dims, x)
+        output_head(graph, &self.parameters, TABLES[0], dims, x)
     }
 }

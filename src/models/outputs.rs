@@ -3,8 +3,9 @@
 use super::{BuildOptions, Outputs};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
-use crate::ops::{Gather, Pool, Sample};
+use crate::ops::{Gather, L2Normalize, Pool, Sample};
 use crate::tensor::{Dim, SymMeta};
+use crate::weights::Pooling;
 
 /// Name of the output that holds a decoding step's chosen ids, u32 `[batch]`.
 pub const NEXT_TOKEN: &str = "next_token";
@@ -66,5 +67,25 @@ pub(super) fn language_model(
     let next = graph.apply(Sample { step }, [Some(logits), Some(settings)])?;
     graph.leave();
     graph.output(NEXT_TOKEN, next);
+    Ok(())
+}
+
+/// Gives out `embedding`: pooled tokens, scaled to length 1 if `normalize`.
+pub(super) fn pool(
+    graph: &mut Graph,
+    last: Value,
+    mask: Value,
+    pooling: Pooling,
+    normalize: bool,
+) -> Result<()> {
+    graph.enter("pooling");
+    let op = if pooling == Pooling::Cls { Pool::Cls } else { Pool::Mean };
+    let mask = (pooling == Pooling::Mean).then_some(mask);
+    let mut pooled = graph.apply(op, [Some(last), mask])?;
+    if normalize {
+        pooled = graph.apply(L2Normalize { eps: 1e-12 }, [Some(pooled)])?;
+    }
+    graph.leave();
+    graph.output("embedding", pooled);
     Ok(())
 }

@@ -1,8 +1,7 @@
 //! The frame of encoder-decoders: which inputs a graph takes and what it gives out, around the
 //! two stacks that a family builds.
 
-use super::encoder::pool;
-use super::outputs::{hidden_states, language_model};
+use super::outputs::{hidden_states, language_model, pool};
 use super::{BuildOptions, Class, DecoderInfo, Kind, Model, ModelInfo, Outputs};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
@@ -84,17 +83,14 @@ pub(super) fn build(
     config.token_ids("eos_token_id", sizes.decoder.vocab_size)?;
     config.token_id("decoder_start_token_id", sizes.decoder.vocab_size)?;
     let mut graph = Graph::new();
+    if class == Class::Base && !matches!(options.outputs, Outputs::Class { .. }) {
+        let expected = "a class with a language-model head";
+        return Err(config.error("architectures", "a model without a head", expected));
+    }
     match options.outputs {
-        Outputs::Class { .. } => class_outputs(&mut graph, stacks, options, class)?,
-        _ if class == Class::Base => {
-            let expected = "a class with a language-model head";
-            return Err(config.error("architectures", "a model without a head", expected));
-        }
         Outputs::Encode => encode(&mut graph, stacks, options)?,
         Outputs::Decode => decode(&mut graph, stacks, options)?,
-        Outputs::MaskedTokens | Outputs::Embedding { .. } => {
-            class_outputs(&mut graph, stacks, options, class)?;
-        }
+        _ => class_outputs(&mut graph, stacks, options, class)?,
     }
     let info = info(config, sizes, Kind::EncoderDecoder, class)?;
     Ok(Model { graph, info, notices: Vec::new() })

@@ -2,7 +2,7 @@
 //! biases, RMS norms, scores that are not scaled, and positions only as a bias by the bucketed
 //! distance of two tokens. Names are those of `T5ForConditionalGeneration`.
 
-use super::decoder::MOST;
+use super::decoder::{MOST, output_head};
 use super::seq2seq::{self, Sizes, Stacks};
 use super::{BuildOptions, DecoderInfo, Family, Files, Model, UNLIMITED};
 use crate::error::Result;
@@ -11,7 +11,7 @@ use crate::nn::{
     Attend, Heads, Memory, Norm, NormKind, Parameters, RelativeBias, Sequence, activation, add,
     feed_forward, gated_feed_forward, linear, table,
 };
-use crate::ops::{Activation, Matmul, Scale};
+use crate::ops::{Activation, Scale};
 use crate::weights::Config;
 
 pub(super) const T5: Family = Family { model_type: "t5", build };
@@ -33,8 +33,6 @@ struct T5Model {
     max_distance: usize,
     activation: Activation,
     gated: bool,
-    /// Checkpoint name of the output table.
-    head: &'static str,
     /// Factor of hidden states before the output table.
     head_scale: Option<f32>,
 }
@@ -93,14 +91,7 @@ impl T5Model {
         let tied = config.opt_bool("tie_word_embeddings")?;
         // T5 scales before its table where that was tied when it was trained; mT5 never does.
         let scaled = !mt5 && config.bool_or("scale_decoder_outputs", tied != Some(false))?;
-        let (head, parameters) = match tied {
-            Some(false) => (HEAD, parameters),
-            _ => {
-                let shared = words(&parameters);
-                let parameters = parameters.or_tied(HEAD, shared);
-                (parameters.tied(HEAD, shared)?, parameters)
-            }
-        };
+        let parameters = parameters.tie(tied != Some(false), [HEAD, words(&parameters)]);
         Ok(Self {
             norm: Norm {
                 width: d_model,
@@ -117,7 +108,6 @@ impl T5Model {
             max_distance,
             activation,
             gated,
-            head,
             head_scale: scaled.then(|| (1.0 / (d_model as f64).sqrt()) as f32),
             parameters,
         })
@@ -255,8 +245,8 @@ impl Stacks for T5Model {
         if let Some(scale) = self.head_scale {
             x = graph.apply(Scale { scale, cap: None }, [Some(x)])?;
         }
-        let head = table(graph, &self.parameters, self.head, self.vocab_size, self.d_model)?;
-        let logits = graph.apply(Matmul::linear(), [Some(x), Some(head), None, None])?;
+        let dims = [self.vocab_size, self.d_model];
+        let logits = output_head(graph, &self.parameters, HEAD, dims, x)?;
         graph.leave();
         Ok(logits)
     }

@@ -49,8 +49,11 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
     let kind = config.activation_or("activation", weights::Activation::Relu)?;
     let max_tokens = config.usize_field("max_len", 1..=MOST)?;
     let scaled = config.bool_or("scale_embedding", true)?;
+    let tied = config.bool_or("tie_embeddings", true)?;
     let model = Vaswani {
-        parameters: Parameters::new(&files.checkpoints, &[], options.dtype).biased(true),
+        parameters: Parameters::new(&files.checkpoints, &[], options.dtype)
+            .biased(true)
+            .tie(tied, [OUTPUT, SOURCE]),
         norm: Norm {
             width: d_model,
             eps: config.eps("layer_norm_eps", 1e-5)?,
@@ -65,7 +68,7 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
         activation: activation(kind),
         norm_first: config.bool_or("norm_first", false)?,
         final_norm: config.bool_or("final_norm", true)?,
-        tied: config.bool_or("tie_embeddings", true)?,
+        tied,
         generator_bias: config.bool_or("generator_bias", false)?,
         scale: if scaled { (d_model as f64).sqrt() as f32 } else { 1.0 },
     };
@@ -166,6 +169,7 @@ impl Vaswani {
 }
 
 /// Checkpoint names of the word tables.
+const OUTPUT: &str = "generator.weight";
 const SOURCE: &str = "src_embed.weight";
 const TARGET: &str = "tgt_embed.weight";
 
@@ -204,8 +208,7 @@ impl Stacks for Vaswani {
     fn head(&self, graph: &mut Graph, last: Value) -> Result<Value> {
         graph.enter("generator");
         let (p, sizes) = (&self.parameters, [self.vocab_size, self.norm.width]);
-        let names = ["generator.weight", SOURCE];
-        let mut logits = output_head(graph, p, names, self.tied, sizes, last)?;
+        let mut logits = output_head(graph, p, OUTPUT, sizes, last)?;
         if self.generator_bias {
             let bias = graph.weight(p.vector("generator.bias", &[self.vocab_size])?);
             logits = add(graph, logits, bias)?;

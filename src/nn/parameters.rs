@@ -16,8 +16,8 @@ pub struct Parameters {
     dtype: Option<DType>,
     /// Whether layers have a bias; `None` where the checkpoint decides.
     bias: Option<bool>,
-    /// A tensor's name, and that of the one it is tied to.
-    alias: Option<[String; 2]>,
+    /// The output matrix and the word table that it is tied to.
+    tie: Option<[String; 2]>,
 }
 
 /// A tensor of a checkpoint as a source of bytes; F64 is narrowed to f32 on the way.
@@ -130,7 +130,7 @@ impl Parameters {
         prefixes: &'static [&'static str],
         dtype: Option<DType>,
     ) -> Self {
-        Self { checkpoints: checkpoints.to_vec(), prefixes, dtype, bias: None, alias: None }
+        Self { checkpoints: checkpoints.to_vec(), prefixes, dtype, bias: None, tie: None }
     }
 
     /// The same checkpoints with other prefixes.
@@ -146,11 +146,11 @@ impl Parameters {
         Self { bias: Some(bias), ..self.clone() }
     }
 
-    /// The same where `shared` stands under the name of `own` if it is missing: of two tied
-    /// tensors a file may keep either.
+    /// The same for a model whose output matrix `own` is tied to the word table `shared`, if
+    /// `tied`. Of the two a file may keep either.
     #[must_use]
-    pub fn or_tied(&self, own: &str, shared: &str) -> Self {
-        Self { alias: Some([shared.to_owned(), own.to_owned()]), ..self.clone() }
+    pub fn tie(&self, tied: bool, [own, shared]: [&str; 2]) -> Self {
+        Self { tie: tied.then(|| [own.to_owned(), shared.to_owned()]), ..self.clone() }
     }
 
     fn resolve(&self, name: &str) -> Option<(&Arc<Checkpoint>, String)> {
@@ -158,11 +158,11 @@ impl Parameters {
             let mut all = self.checkpoints.iter();
             all.find_map(|c| c.resolve(name, self.prefixes).map(|found| (c, found)))
         };
-        let other = || {
-            let [_, other] = self.alias.as_ref().filter(|[alias, _]| alias == name)?;
-            find(other)
+        let tied = || {
+            let [own, _] = self.tie.as_ref().filter(|[_, shared]| shared == name)?;
+            find(own)
         };
-        find(name).or_else(other)
+        find(name).or_else(tied)
     }
 
     /// Whether a checkpoint has this tensor under any of its spellings.
@@ -184,6 +184,14 @@ impl Parameters {
             return Ok(if self.contains(own) { own } else { shared });
         };
         Ok(if same((c, &mine), (d, &other))? { shared } else { own })
+    }
+
+    /// The output matrix `own`, or the table that it is [tied](Self::tie) to.
+    pub fn output(&self, own: &str, dims: &[usize]) -> Result<Weight> {
+        match &self.tie {
+            Some([tied, shared]) if tied == own => self.matrix(self.tied(own, shared)?, dims),
+            _ => self.matrix(own, dims),
+        }
     }
 
     /// A matrix or table, stored in the chosen dtype.

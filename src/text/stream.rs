@@ -102,8 +102,8 @@ impl<'a> TextStream<'a> {
         let begun = unfinished(&bytes);
         if begun > 0 {
             // Only the character that the prompt began is read together with what comes.
-            let end = self.ids.len() - begun;
-            self.ids.drain(end + begun - bytes.len()..end);
+            let end = self.ids.len();
+            self.ids.drain(end - bytes.len()..end - begun);
         } else {
             self.whole = bytes.len();
         }
@@ -243,6 +243,13 @@ mod tests {
         pieces
     }
 
+    /// The text of ids that follow a prompt.
+    fn text_after(tokenizer: &Tokenizer, prompt: &[u32], ids: &[u32]) -> String {
+        let mut stream = tokenizer.stream(true).after(prompt).unwrap();
+        let text: String = ids.iter().map(|id| stream.push(*id).unwrap()).collect();
+        text + &stream.finish().unwrap()
+    }
+
     fn llama(strip: bool) -> Value {
         let mut decoders = vec![
             json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),
@@ -302,11 +309,7 @@ mod tests {
     fn a_prompt_is_context() {
         let tokens = ["▁a", "b", "<0xE2>", "<0x82>", "<0xAC>"];
         let tokenizer = tokenizer("prompt", &tokens, &["<s>"], llama(true));
-        let after = |prompt: &[u32], ids: &[u32]| {
-            let mut stream = tokenizer.stream(true).after(prompt).unwrap();
-            let text: String = ids.iter().map(|id| stream.push(*id).unwrap()).collect();
-            text + &stream.finish().unwrap()
-        };
+        let after = |prompt: &[u32], ids: &[u32]| text_after(&tokenizer, prompt, ids);
         assert_eq!(after(&[], &[0, 1]), "ab");
         assert_eq!(after(&[5, 0], &[0, 1]), " ab");
         assert_eq!(after(&[0; 500], &[0, 1]), " ab");
@@ -319,11 +322,7 @@ mod tests {
     fn bytes_are_not_read_together_with_whole_characters_of_the_prompt() {
         let tokens = ["▁a", "<0xE2>", "<0x82>", "<0xAC>", "<0x0A>"];
         let tokenizer = tokenizer("prompt-bytes", &tokens, &["<s>"], llama(true));
-        let after = |prompt: &[u32], ids: &[u32]| {
-            let mut stream = tokenizer.stream(true).after(prompt).unwrap();
-            let text: String = ids.iter().map(|id| stream.push(*id).unwrap()).collect();
-            text + &stream.finish().unwrap()
-        };
+        let after = |prompt: &[u32], ids: &[u32]| text_after(&tokenizer, prompt, ids);
         let wrong = "\u{fffd}";
         assert_eq!(after(&[0, 4], &[0]), " a");
         assert_eq!(after(&[0, 4], &[4, 0]), "\n a");
