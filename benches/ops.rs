@@ -121,7 +121,7 @@ fn ops(criterion: &mut Criterion) {
         group.measurement_time(Duration::from_secs(1));
         for Subject { label, prepared } in subjects(&gpu, entry) {
             group.throughput(Throughput::Bytes(prepared.cost().bytes as u64));
-            let id = BenchmarkId::new(prepared.kernel().name, label);
+            let id = BenchmarkId::new(prepared.kernel().name(), label);
             let time = |repeats| {
                 let ns = timer.run(&prepared, repeats).unwrap_or_else(|e| panic!("{e}"));
                 Duration::from_nanos(ns as u64)

@@ -5,7 +5,6 @@ mod common;
 
 use tilewright::gpu::{Caps, Gpu, GpuOptions, Spec};
 use tilewright::ops::{Call, Case, Kernel, Outcome, registry, verify_case, verify_ops};
-use tilewright::tensor::Meta;
 
 fn run_all(gpu: Option<&Gpu>) {
     let verdicts = verify_ops(gpu, |_| true);
@@ -39,15 +38,13 @@ fn every_variant_matches_its_reference_as_shipped() {
 }
 
 /// The variant of a kernel for a case, on a device with such subgroups.
-fn spec(case: &Case, kernel: &Kernel, gpu: &Gpu, subgroup: Option<u32>) -> Option<Spec> {
+fn spec(case: &Case, kernel: &dyn Kernel, gpu: &Gpu, subgroup: Option<u32>) -> Option<Vec<Spec>> {
     let caps = Caps { subgroup, ..gpu.caps().clone() };
-    let inputs: Vec<_> = case.inputs.iter().map(|t| t.as_ref().map(|t| t.meta())).collect();
-    let symbolic: Vec<_> = inputs.iter().map(|m| m.map(Into::into)).collect();
-    let outputs = case.op.infer(&symbolic).expect("a case passes its op's checks");
-    let outputs: Vec<Meta> = outputs.iter().map(|m| m.eval(&case.sizes).expect("sizes")).collect();
-    let sizes = &case.sizes;
-    let call = Call { inputs: &inputs, outputs: &outputs, sizes, caps: &caps, part: None };
-    case.op.accepts(kernel, &call).then(|| case.op.spec(kernel, &call))
+    let specs = |call: &Call<'_>| {
+        let stages = 0..kernel.stages().len();
+        kernel.fits(call).then(|| stages.map(|s| kernel.spec(s, call).expect("a spec")).collect())
+    };
+    case.with_call(&caps, specs).expect("a case passes its op's checks")
 }
 
 /// Both drivers have subgroups, so what kernels do without any is compiled nowhere else.
@@ -56,7 +53,7 @@ fn variants_for_devices_without_subgroups_match_their_reference() {
     let gpu = common::open(GpuOptions { no_subgroups: true, ..GpuOptions::default() });
     let (mut ran, mut failures) = (0, Vec::new());
     for entry in registry() {
-        for kernel in entry.kernels.iter().filter(|k| k.needs.subgroup.is_none()) {
+        for kernel in entry.kernels.iter().copied().filter(|k| k.needs().subgroup.is_none()) {
             let differs = |c: &Case| {
                 let without = spec(c, kernel, &gpu, None);
                 without.is_some() && without != spec(c, kernel, &gpu, Some(8))

@@ -6,8 +6,7 @@ use std::collections::BTreeSet;
 
 use naga::back::{hlsl, msl, spv};
 use tilewright::gpu::{Caps, Shader, ShaderSource, Spec, load};
-use tilewright::ops::{Call, extra_kernels, registry};
-use tilewright::tensor::Meta;
+use tilewright::ops::{extra_kernels, registry};
 
 /// (source, spec, twin) of every variant, each once.
 fn variants() -> Vec<(ShaderSource, Spec, &'static [tilewright::gpu::Field])> {
@@ -19,6 +18,8 @@ fn variants() -> Vec<(ShaderSource, Spec, &'static [tilewright::gpu::Field])> {
         let caps = Caps {
             subgroup,
             subgroup_range: range,
+            // Subgroups this small are a CPU's vector units.
+            software: subgroup.is_some_and(|size| size <= 8),
             f16,
             workgroup_memory: 32 << 10,
             max_invocations: 1024,
@@ -26,22 +27,20 @@ fn variants() -> Vec<(ShaderSource, Spec, &'static [tilewright::gpu::Field])> {
         };
         for entry in registry() {
             for case in (entry.cases)() {
-                let inputs: Vec<_> =
-                    case.inputs.iter().map(|t| t.as_ref().map(|t| t.meta())).collect();
-                let symbolic: Vec<_> = inputs.iter().map(|m| m.map(Into::into)).collect();
-                let outputs = case.op.infer(&symbolic).expect("a case passes its op's checks");
-                let outputs: Vec<Meta> =
-                    outputs.iter().map(|m| m.eval(&case.sizes).expect("sizes")).collect();
-                let sizes = &case.sizes;
-                let call =
-                    Call { inputs: &inputs, outputs: &outputs, sizes, caps: &caps, part: None };
-                for kernel in case.op.kernels() {
-                    if kernel.needs.missing(&caps).is_some() || !case.op.accepts(kernel, &call) {
+                for kernel in case.op.entry().kernels {
+                    if kernel.needs().missing(&caps).is_some() {
                         continue;
                     }
-                    let spec = case.op.spec(kernel, &call);
-                    if seen.insert(format!("{} {spec}", kernel.source.name)) {
-                        out.push((kernel.source, spec, kernel.params));
+                    let specs = case.with_call(&caps, |call| {
+                        let stages = kernel.stages().iter().enumerate();
+                        let spec = |(i, _)| kernel.spec(i, call).expect("a spec");
+                        kernel.fits(call).then(|| stages.map(spec).collect::<Vec<_>>())
+                    });
+                    let specs = specs.expect("a case passes its op's checks");
+                    for (stage, spec) in kernel.stages().iter().zip(specs.into_iter().flatten()) {
+                        if seen.insert(format!("{} {spec}", stage.source.name)) {
+                            out.push((stage.source, spec, stage.params));
+                        }
                     }
                 }
             }
@@ -122,8 +121,8 @@ fn every_variant_is_valid_and_translates_to_every_backend() {
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
     let used: BTreeSet<_> = variants.iter().map(|(source, ..)| source.name).collect();
     for entry in registry() {
-        for kernel in entry.kernels {
-            assert!(used.contains(kernel.source.name), "no case reaches {}", kernel.name);
+        for stage in entry.kernels.iter().flat_map(|kernel| kernel.stages()) {
+            assert!(used.contains(stage.source.name), "no case reaches {}", stage.source.name);
         }
     }
 }
@@ -131,9 +130,10 @@ fn every_variant_is_valid_and_translates_to_every_backend() {
 /// A kernel compiled without run-time checks must argue why that is safe.
 #[test]
 fn every_trusted_kernel_carries_a_safety_note() {
-    for kernel in registry().iter().flat_map(|e| e.kernels).filter(|k| k.trusted) {
-        let note = kernel.source.text.lines().any(|l| l.trim_start().starts_with("// Safety:"));
-        assert!(note, "{} has no `Safety:` note", kernel.name);
+    let stages = registry().iter().flat_map(|e| e.kernels).flat_map(|kernel| kernel.stages());
+    for stage in stages.filter(|stage| stage.trusted) {
+        let note = stage.source.text.lines().any(|l| l.trim_start().starts_with("// Safety:"));
+        assert!(note, "{} has no `Safety:` note", stage.source.name);
     }
 }
 

@@ -7,7 +7,7 @@ use super::Context;
 use super::context::gpu_options;
 use crate::error::Result;
 use crate::gpu::{Adapter, Caps, Gpu, adapters, no_adapter};
-use crate::ops::{certify, registry};
+use crate::ops::{Entry, Kernel, certify_all, registry};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {}
@@ -38,13 +38,27 @@ pub(crate) fn run(context: &Context, _args: Args) -> Result<()> {
 
 /// (op, variant, verdict) of every variant on this device.
 fn verdicts(gpu: &Gpu) -> Vec<(&'static str, &'static str, String)> {
-    let kernels = registry().iter().flat_map(|e| e.kernels.iter().map(|k| (e.name, k)));
-    let verdict = |kernel| match certify(gpu, kernel) {
-        Ok(None) => "certified".to_owned(),
-        Ok(Some(why)) => format!("off: {why}"),
-        Err(error) => format!("not tried: {error}"),
+    let kernels = registry().iter().flat_map(|e| e.kernels.iter().map(|k| (*e, *k)));
+    kernels
+        .map(|(entry, kernel)| (entry.name, kernel.name(), verdict(gpu, entry, kernel)))
+        .collect()
+}
+
+/// A kernel's verdicts in one line: those of its forms (imports, activations, masks) that are off
+/// are named.
+fn verdict(gpu: &Gpu, entry: &'static Entry, kernel: &'static dyn Kernel) -> String {
+    let forms = match certify_all(gpu, kernel, entry) {
+        Ok(forms) => forms,
+        Err(error) => return format!("not tried: {error}"),
     };
-    kernels.map(|(op, kernel)| (op, kernel.name, verdict(kernel))).collect()
+    let off: Vec<_> = forms.iter().filter_map(|(form, why)| Some((form, why.as_ref()?))).collect();
+    match off.as_slice() {
+        [] => "certified".to_owned(),
+        [(form, why), ..] if form.is_empty() => format!("off: {why}"),
+        [(form, why), ..] => {
+            format!("off in {} of {} forms, first [{form}]: {why}", off.len(), forms.len())
+        }
+    }
 }
 
 type Details = std::result::Result<(Caps, Vec<(&'static str, &'static str, String)>), String>;
@@ -65,7 +79,7 @@ fn features(caps: &Caps) -> Vec<String> {
             out.push(name.to_owned());
         }
     }
-    out.extend(caps.cooperative_matrix.iter().map(|m| format!("cooperative matrix {m}")));
+    out.extend(caps.cooperative.iter().map(|m| format!("cooperative matrix {m}")));
     out
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::caps::{Caps, caps};
 use super::pipeline::{Pipeline, PipelineKey};
 use super::verdicts::Verdicts;
 use crate::error::{Error, Result};
@@ -42,65 +43,6 @@ impl Default for GpuOptions {
             no_subgroups: false,
             timeout: Duration::from_secs(600),
             cache_dir: None,
-        }
-    }
-}
-
-/// What a device offers to kernels: features taken when present, and limits.
-#[derive(Clone, Debug)]
-pub struct Caps {
-    /// The adapter's name.
-    pub name: String,
-    /// Backend and driver with version.
-    pub driver: String,
-    /// Whether it runs on the CPU.
-    pub software: bool,
-    /// Subgroup size, when subgroup operations exist and the size is always the same.
-    pub subgroup: Option<u32>,
-    /// Smallest and largest subgroup size, if subgroup operations exist.
-    pub subgroup_range: Option<(u32, u32)>,
-    /// `f16` arithmetic in shaders.
-    pub f16: bool,
-    /// Timestamps between dispatches of one pass.
-    pub timestamps: bool,
-    /// Cooperative matrices, as the adapter lists them (`MxNxK types`); empty if none.
-    pub cooperative_matrix: Vec<String>,
-    /// Whether compiled pipelines can be kept between runs.
-    pub pipeline_cache: bool,
-    /// Largest storage binding in bytes.
-    pub max_binding: u64,
-    /// Largest buffer in bytes.
-    pub max_buffer: u64,
-    /// Bytes of workgroup memory.
-    pub workgroup_memory: u32,
-    /// Invocations per workgroup.
-    pub max_invocations: u32,
-    /// Storage buffers per kernel.
-    pub max_storage_buffers: u32,
-    /// Bytes of immediates.
-    pub max_immediates: u32,
-}
-
-impl Caps {
-    /// A device with what WebGPU guarantees and no more, for planning and for assembling
-    /// kernels where there is no device.
-    pub fn baseline() -> Self {
-        Self {
-            name: "baseline".to_owned(),
-            driver: "none".to_owned(),
-            software: false,
-            subgroup: None,
-            subgroup_range: None,
-            f16: false,
-            timestamps: false,
-            cooperative_matrix: Vec::new(),
-            pipeline_cache: false,
-            max_binding: 128 << 20,
-            max_buffer: 256 << 20,
-            workgroup_memory: 16 << 10,
-            max_invocations: 256,
-            max_storage_buffers: 8,
-            max_immediates: super::MAX_PARAMS as u32,
         }
     }
 }
@@ -382,6 +324,17 @@ impl Gpu {
         }
     }
 
+    /// Proves that the device still works: a few bytes go there and come back. A device that is
+    /// lost may show it late, and as any kind of error.
+    pub fn check_health(&self) -> Result<()> {
+        const SENT: [u8; 16] = *b"are you there? .";
+        let buffer = self.buffer("health", SENT.len())?;
+        self.write(&buffer, &SENT)?;
+        let got = self.read(&buffer, SENT.len())?;
+        self.check_alive()?;
+        if got == SENT { Ok(()) } else { Err(Error::Device("memory does not keep".to_owned())) }
+    }
+
     /// Waits until everything submitted so far is done.
     pub fn finish(&self) -> Result<()> {
         let (sender, receiver) = std::sync::mpsc::channel();
@@ -390,47 +343,6 @@ impl Gpu {
             let _ = sender.send(());
         });
         self.wait_for("submitted work", || receiver.try_recv().ok())
-    }
-}
-
-fn caps(adapter: &wgpu::Adapter, device: &wgpu::Device, options: &GpuOptions) -> Caps {
-    let info = adapter.get_info();
-    let (features, limits) = (device.features(), device.limits());
-    let has = |f| features.contains(f);
-    let (min, max) = (info.subgroup_min_size, info.subgroup_max_size);
-    let subgroups = has(wgpu::Features::SUBGROUP) && !options.no_subgroups && min > 0;
-    let cooperative = if has(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
-        adapter.cooperative_matrix_properties()
-    } else {
-        Vec::new()
-    };
-    Caps {
-        driver: format!("{:?}, {} {}", info.backend, info.driver, info.driver_info)
-            .trim()
-            .to_owned(),
-        software: info.device_type == wgpu::DeviceType::Cpu,
-        subgroup: (subgroups && min == max).then_some(min),
-        subgroup_range: subgroups.then_some((min, max)),
-        f16: has(wgpu::Features::SHADER_F16),
-        timestamps: has(wgpu::Features::TIMESTAMP_QUERY)
-            && has(wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES),
-        cooperative_matrix: cooperative
-            .iter()
-            .map(|p| {
-                let (m, n, k) = (p.m_size, p.n_size, p.k_size);
-                format!("{m}x{n}x{k} {:?} -> {:?}", p.ab_type, p.cr_type)
-            })
-            .collect(),
-        pipeline_cache: has(wgpu::Features::PIPELINE_CACHE),
-        max_binding: limits
-            .max_storage_buffer_binding_size
-            .min(options.max_binding.unwrap_or(u64::MAX)),
-        max_buffer: limits.max_buffer_size,
-        workgroup_memory: limits.max_compute_workgroup_storage_size,
-        max_invocations: limits.max_compute_invocations_per_workgroup,
-        max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
-        max_immediates: limits.max_immediate_size,
-        name: info.name,
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod adapter;
 mod buffer;
+mod caps;
 mod commands;
 mod device;
 mod pipeline;
@@ -16,8 +17,9 @@ mod verdicts;
 
 pub use adapter::{Adapter, Choice, Selector, adapters, no_adapter, select};
 pub use buffer::{Buffer, Mapping, Readback, Upload};
+pub use caps::{Caps, Cooperative};
 pub use commands::{Commands, Pass};
-pub use device::{Caps, Counters, Gpu, GpuOptions, NO_ADAPTER_HELP};
+pub use device::{Counters, Gpu, GpuOptions, NO_ADAPTER_HELP};
 pub use pipeline::{BindGroup, Pipeline};
 pub use shader::{
     Binding, ConstValue, Field, MAX_PARAMS, ParamBytes, Shader, ShaderSource, Spec, assemble, load,

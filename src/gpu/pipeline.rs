@@ -12,7 +12,8 @@ use super::shader::{Binding, Field, ShaderSource, Spec, load};
 use crate::error::{Error, Result};
 use crate::trusted;
 
-pub(super) type PipelineKey = (&'static str, Spec);
+/// The text counts too: an embedder's kernel may share a name with one of ours.
+pub(super) type PipelineKey = (ShaderSource, Spec);
 
 /// A compiled kernel variant.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ impl Gpu {
         twin: &[Field],
         trusted: bool,
     ) -> Result<Arc<Pipeline>> {
-        let key = (source.name, spec.clone());
+        let key = (source, spec.clone());
         if let Some(found) = lock(&self.inner.pipelines).get(&key) {
             return Ok(Arc::clone(found));
         }

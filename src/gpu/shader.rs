@@ -42,6 +42,7 @@ macro_rules! shader {
 pub struct Spec {
     consts: Vec<(&'static str, String)>,
     imports: Vec<(&'static str, &'static str)>,
+    features: Vec<&'static str>,
 }
 
 impl Spec {
@@ -56,6 +57,30 @@ impl Spec {
     pub fn set(mut self, name: &'static str, value: impl ConstValue) -> Self {
         self.consts.push((name, value.wgsl()));
         self
+    }
+
+    /// Sets a const that chooses what is computed, not how much of it: see [`class`](Self::class).
+    #[must_use]
+    pub fn feature(mut self, name: &'static str, value: impl ConstValue) -> Self {
+        self.features.push(name);
+        self.set(name, value)
+    }
+
+    /// The same without the sizes: imports and features (bools are such) only. Variants of one
+    /// class run the same code over other extents.
+    #[must_use]
+    pub fn class(&self) -> Self {
+        let mut out = self.clone();
+        out.consts.retain(|(name, value)| {
+            value == "true" || value == "false" || self.features.contains(name)
+        });
+        out
+    }
+
+    /// How many consts and imports two specs share.
+    pub fn in_common(&self, other: &Self) -> usize {
+        let consts = self.consts.iter().filter(|c| other.consts.contains(c)).count();
+        consts + self.imports.iter().filter(|i| other.imports.contains(i)).count()
     }
 
     /// Replaces `#import from` by `#import to`, which must declare the same functions.

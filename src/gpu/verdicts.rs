@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use super::device::{Caps, lock};
+use super::caps::Caps;
+use super::device::lock;
 use super::pipeline::checksum;
 
 /// Findings about kernels on one adapter.

@@ -4,30 +4,20 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::kernels::{choose_kernels, compile, metas};
+use super::choose::{Metas, choose_kernels, compile};
 use super::node::{Graph, Node, Source, Value};
+use super::options::SessionOptions;
 use super::plan::{Place, Plan};
 use super::state::States;
 use super::weight::{DeviceWeight, DeviceWeights, Progress};
 use crate::error::{Error, Result};
-use crate::gpu::{BindGroup, Buffer, Commands, Gpu, Pass, Pipeline, Readback};
-use crate::ops::{Call, Dispatch, Kernel, Part};
+use crate::gpu::{Buffer, Commands, Gpu, Pass, Readback};
+use crate::ops::{Compiled, Dispatch, Launch, Slot};
 use crate::tensor::{Sizes, Tensor};
 
 /// Work put into one submission at most, in floating-point operations: a tenth of a second on
 /// a small integrated GPU, far below every driver's watchdog.
 const SUBMISSION_FLOPS: f64 = 5e10;
-
-/// How a session is made.
-#[derive(Clone, Default)]
-pub struct SessionOptions {
-    /// Keep every intermediate, so that [`Session::value`] can read it after a step.
-    pub keep_all: bool,
-    /// Variants to use instead of the preferred ones, as (op, kernel).
-    pub force: Vec<(String, String)>,
-    /// Where states live; by default the session has its own.
-    pub states: Option<Arc<States>>,
-}
 
 /// A graph made ready on a device for sizes up to a capacity.
 ///
@@ -45,22 +35,32 @@ pub struct Session {
     pub(super) running: Mutex<()>,
 }
 
-/// One node with the kernels it may run, preferred first.
+/// One node with the kernels it may run.
 pub(super) struct Step {
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<Launch>,
+    /// Scratch bytes there are for it.
+    scratch: usize,
+    /// The symbols that its shapes and attributes refer to, one bit each.
+    symbols: u32,
 }
 
-pub(super) struct Candidate {
-    pub kernel: &'static Kernel,
-    pipeline: Arc<Pipeline>,
-    parts: Vec<(Option<Part>, BindGroup)>,
-}
-
-/// Parameters and grids for the sizes of the last step, kept because most steps repeat them.
+/// Parameters and grids of all nodes for the sizes of the last step. A step prepares only the
+/// nodes whose symbols changed since, and allocates nothing.
 #[derive(Default)]
 struct Prepared {
     sizes: Option<Sizes>,
-    dispatches: Vec<(usize, Vec<Dispatch>, f64)>,
+    nodes: Vec<Work>,
+    metas: Metas,
+}
+
+/// What one node records in a step.
+#[derive(Default)]
+pub(super) struct Work {
+    /// Index into the step's candidates.
+    pub candidate: usize,
+    pub dispatches: Vec<Dispatch>,
+    /// Floating-point operations.
+    pub flops: f64,
 }
 
 struct Buffers {
@@ -69,6 +69,8 @@ struct Buffers {
     states: BTreeMap<Value, Arc<Buffer>>,
     weights: BTreeMap<Value, Arc<DeviceWeight>>,
     places: Vec<Place>,
+    /// The slot of each node's scratch memory.
+    scratch: Vec<Option<usize>>,
 }
 
 impl Buffers {
@@ -99,17 +101,26 @@ impl Session {
         progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<Self> {
         let gpu = weights.gpu().clone();
-        let plan = Plan::new(&graph, capacity, gpu.caps().max_binding, options.keep_all)?;
-        let chosen = choose_kernels(&graph, &gpu, capacity, options)?;
-        let pipelines = compile(&graph, &gpu, capacity, &chosen)?;
+        let choices = choose_kernels(&graph, Some(&gpu), gpu.caps(), capacity, options)?;
+        let scratch: Vec<_> = choices.iter().map(|choice| choice.scratch).collect();
+        let plan = Plan::with_scratch(
+            &graph,
+            capacity,
+            gpu.caps().max_binding,
+            options.keep_all,
+            &scratch,
+        )?;
+        let compiled = compile(&graph, &gpu, capacity, &choices)?;
         weights.load(&graph.weights(), progress)?;
         let states = options.states.clone().unwrap_or_default();
         let buffers = allocate(&graph, &gpu, &plan, weights, &states)?;
         let mut steps = Vec::with_capacity(graph.nodes.len());
-        for (node, pipelines) in graph.nodes.iter().zip(pipelines) {
-            let bind = |(kernel, pipeline)| bind(&gpu, node, &buffers, kernel, pipeline);
-            steps
-                .push(Step { candidates: pipelines.into_iter().map(bind).collect::<Result<_>>()? });
+        for (index, (node, compiled)) in graph.nodes.iter().zip(compiled).enumerate() {
+            let bind = |kernel| bind(&gpu, index, node, &buffers, kernel);
+            let candidates = compiled.into_iter().map(bind).collect::<Result<_>>();
+            let candidates = candidates.map_err(|e| e.in_layer(&node.layer))?;
+            let symbols = graph.symbols_of(node);
+            steps.push(Step { candidates, scratch: scratch[index], symbols });
         }
         let readbacks = graph
             .outputs
@@ -149,7 +160,7 @@ impl Session {
 
     /// Dispatches of one step at these sizes.
     pub fn dispatches(&self, sizes: &Sizes) -> Result<usize> {
-        self.with_dispatches(sizes, |all| all.iter().map(|(_, d, _)| d.len()).sum())
+        self.with_dispatches(sizes, |all| all.iter().map(|work| work.dispatches.len()).sum())
     }
 
     /// One step: inputs from the host, named outputs to the host.
@@ -185,8 +196,8 @@ impl Session {
             let mut rest = all;
             while !rest.is_empty() {
                 let mut flops = 0.0;
-                let take = rest.iter().take_while(|(_, _, f)| {
-                    flops += f;
+                let take = rest.iter().take_while(|work| {
+                    flops += work.flops;
                     flops <= SUBMISSION_FLOPS
                 });
                 let (now, later) = rest.split_at(take.count().max(1));
@@ -279,36 +290,33 @@ impl Session {
         self.with_dispatches(sizes, |all| self.replay(pass, all, 0))
     }
 
-    pub(super) fn replay(
-        &self,
-        pass: &mut Pass<'_>,
-        dispatches: &[(usize, Vec<Dispatch>, f64)],
-        first: usize,
-    ) {
-        for (step, (candidate, parts, _)) in self.steps[first..].iter().zip(dispatches) {
-            let candidate = &step.candidates[*candidate];
-            for ((_, bindings), dispatch) in candidate.parts.iter().zip(parts) {
-                pass.dispatch(&candidate.pipeline, bindings, &dispatch.params, dispatch.grid);
-            }
+    /// Records the work of the nodes from index `first` on.
+    pub(super) fn replay(&self, pass: &mut Pass<'_>, works: &[Work], first: usize) {
+        for (step, work) in self.steps[first..].iter().zip(works) {
+            step.candidates[work.candidate].record(pass, &work.dispatches);
         }
     }
 
+    /// Calls `use_them` with what every node records at these sizes.
     pub(super) fn with_dispatches<T>(
         &self,
         sizes: &Sizes,
-        use_them: impl FnOnce(&[(usize, Vec<Dispatch>, f64)]) -> T,
+        use_them: impl FnOnce(&[Work]) -> T,
     ) -> Result<T> {
         let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
-        if prepared.sizes != Some(*sizes) {
-            prepared.sizes = None;
-            prepared.dispatches.clear();
-            for (node, step) in self.graph.nodes.iter().zip(&self.steps) {
-                let dispatches = self.prepare(node, step, sizes)?;
-                prepared.dispatches.push(dispatches);
+        let Prepared { sizes: last, nodes, metas } = &mut *prepared;
+        if *last != Some(*sizes) {
+            // Until all is done, nothing that is held belongs to any sizes.
+            let changed = last.take().map_or(u32::MAX, |last| self.graph.changed(&last, sizes));
+            nodes.resize_with(self.steps.len(), Work::default);
+            for ((node, step), work) in self.graph.nodes.iter().zip(&self.steps).zip(&mut *nodes) {
+                if changed == u32::MAX || step.symbols & changed != 0 {
+                    self.prepare(node, step, sizes, metas, work)?;
+                }
             }
-            prepared.sizes = Some(*sizes);
+            *last = Some(*sizes);
         }
-        Ok(use_them(&prepared.dispatches))
+        Ok(use_them(nodes))
     }
 
     fn prepare(
@@ -316,20 +324,24 @@ impl Session {
         node: &Node,
         step: &Step,
         sizes: &Sizes,
-    ) -> Result<(usize, Vec<Dispatch>, f64)> {
-        let (inputs, outputs) = metas(&self.graph, node, sizes)?;
-        let caps = self.gpu.caps();
-        let call = Call { inputs: &inputs, outputs: &outputs, sizes, caps, part: None };
-        let accepts = |c: &Candidate| node.op.accepts(c.kernel, &call);
-        let index = step.candidates.iter().position(accepts).ok_or_else(|| {
+        metas: &mut Metas,
+        work: &mut Work,
+    ) -> Result<()> {
+        metas.set(&self.graph, node, sizes)?;
+        let call = metas.call(node, sizes, self.gpu.caps());
+        let usable = |launch: &&Launch| {
+            let kernel = launch.kernel();
+            kernel.fits(&call) && kernel.scratch(&call).is_ok_and(|bytes| bytes <= step.scratch)
+        };
+        let rank = |launch: &Launch| launch.kernel().rank(&call);
+        let found = step.candidates.iter().enumerate().filter(|(_, launch)| usable(launch));
+        let best = found.min_by(|(_, a), (_, b)| rank(a).total_cmp(&rank(b)));
+        let (index, launch) = best.ok_or_else(|| {
             Error::op(node.op.name(), "no compiled kernel takes these sizes").in_layer(&node.layer)
         })?;
-        let candidate = &step.candidates[index];
-        let dispatch = |(part, _): &(Option<Part>, BindGroup)| {
-            node.op.dispatch(candidate.kernel, &Call { part: *part, ..call })
-        };
-        let flops = node.op.cost(&call).flops;
-        Ok((index, candidate.parts.iter().map(dispatch).collect(), flops))
+        work.candidate = index;
+        work.flops = node.op.cost(&call).flops;
+        launch.prepare(&call, &mut work.dispatches)
     }
 
     /// A value of the last step, of a session made with `keep_all`.
@@ -361,6 +373,7 @@ fn allocate(
         states: BTreeMap::new(),
         weights: BTreeMap::new(),
         places: plan.places.clone(),
+        scratch: plan.scratch.clone(),
     };
     for (name, value, meta) in graph.states() {
         buffers.states.insert(value, states.buffer(gpu, name, meta.eval(&plan.capacity)?)?);
@@ -383,29 +396,19 @@ fn allocate(
 
 fn bind(
     gpu: &Gpu,
+    index: usize,
     node: &Node,
     buffers: &Buffers,
-    kernel: &'static Kernel,
-    pipeline: Arc<Pipeline>,
-) -> Result<Candidate> {
-    let (inputs, outputs) = (node.op.inputs(), node.op.outputs());
+    compiled: Compiled,
+) -> Result<Launch> {
     let split = node.op.splittable().and_then(|i| node.inputs.get(i).copied().flatten());
-    let ranges = match split.and_then(|v| buffers.weights.get(&v)) {
+    let ranges: Vec<_> = match split.and_then(|v| buffers.weights.get(&v)) {
         Some(weight) => weight.parts.iter().map(|(range, _)| *range).collect(),
         None => vec![None],
     };
-    let dummy = node.inputs.iter().flatten().next().copied();
-    let mut parts = Vec::with_capacity(ranges.len());
-    for (index, range) in ranges.into_iter().enumerate() {
-        let lookup = |name: &str| {
-            if let Some(o) = outputs.iter().position(|n| *n == name) {
-                return buffers.of(*node.outputs.get(o)?, 0);
-            }
-            let i = inputs.iter().position(|n| *n == name)?;
-            // An absent operand's binding is never read; any read-only buffer will do.
-            buffers.of(node.inputs.get(i).copied().flatten().or(dummy)?, index)
-        };
-        parts.push((range, gpu.bind(&pipeline, lookup).map_err(|e| e.in_layer(&node.layer))?));
-    }
-    Ok(Candidate { kernel, pipeline, parts })
+    compiled.bind(gpu, &*node.op, &ranges, |slot, part| match slot {
+        Slot::Input(i) => buffers.of(node.inputs.get(i).copied().flatten()?, part),
+        Slot::Output(o) => buffers.of(*node.outputs.get(o)?, 0),
+        Slot::Scratch => buffers.slots.get(*buffers.scratch.get(index)?.as_ref()?),
+    })
 }

@@ -7,12 +7,13 @@
 //! values for them compiles nothing, allocates nothing and binds nothing.
 
 mod ahead;
+mod choose;
 mod cpu;
 mod embed;
 mod exec;
 mod fuse;
-mod kernels;
 mod node;
+mod options;
 mod plan;
 mod profile;
 mod show;
@@ -22,9 +23,10 @@ mod weight;
 pub use ahead::Ahead;
 pub use cpu::{HostWeights, run_cpu, step_cpu, trace_cpu};
 pub use embed::Recorded;
-pub use exec::{Session, SessionOptions};
+pub use exec::Session;
 pub use fuse::{Fusion, fuse};
 pub use node::{Graph, Node, Value};
+pub use options::SessionOptions;
 pub use plan::{Plan, SplitWeight};
 pub use profile::NodeTime;
 pub use show::{to_dot, to_json, to_svg};

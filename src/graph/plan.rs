@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::choose::choose_kernels;
 use super::node::{Graph, Source, Value};
+use super::options::SessionOptions;
 use crate::error::{Error, Result};
+use crate::gpu::Caps;
 use crate::ops;
 use crate::tensor::{Meta, Sizes};
 
@@ -38,6 +41,8 @@ pub struct Plan {
     /// Weights stored in parts.
     pub splits: Vec<SplitWeight>,
     pub(super) places: Vec<Place>,
+    /// The slot of each node's scratch memory, where its kernel needs any.
+    pub(super) scratch: Vec<Option<usize>>,
 }
 
 /// Where one value lives.
@@ -63,6 +68,26 @@ impl Plan {
     ///
     /// Errors with [`Error::OutOfMemory`] when an intermediate cannot be bound.
     pub fn new(graph: &Graph, capacity: Sizes, max_binding: u64, keep_all: bool) -> Result<Self> {
+        Self::with_scratch(graph, capacity, max_binding, keep_all, &[])
+    }
+
+    /// The same as a session on such a device would lay it out: with the scratch memory of the
+    /// kernels that it would choose.
+    pub fn of_device(graph: &Graph, capacity: Sizes, caps: &Caps) -> Result<Self> {
+        let options = SessionOptions::default();
+        let choices = choose_kernels(graph, None, caps, capacity, &options)?;
+        let scratch: Vec<_> = choices.iter().map(|choice| choice.scratch).collect();
+        Self::with_scratch(graph, capacity, caps.max_binding, false, &scratch)
+    }
+
+    /// The same with so many bytes of scratch memory for each node, alive while it runs.
+    pub(super) fn with_scratch(
+        graph: &Graph,
+        capacity: Sizes,
+        max_binding: u64,
+        keep_all: bool,
+        scratch: &[usize],
+    ) -> Result<Self> {
         let metas = graph
             .values
             .iter()
@@ -79,9 +104,10 @@ impl Plan {
             largest_binding: 0,
             splits: Vec::new(),
             places: vec![Place::Nowhere; metas.len()],
+            scratch: vec![None; graph.nodes.len()],
         };
         plan.place_fixed(graph, &metas, max_binding)?;
-        plan.place_intermediates(graph, &metas, max_binding, keep_all)?;
+        plan.place_intermediates(graph, &metas, max_binding, keep_all, scratch)?;
         let largest = plan.slots.iter().copied().max().unwrap_or(0);
         plan.largest_binding = plan.largest_binding.max(largest);
         Ok(plan)
@@ -192,6 +218,7 @@ impl Plan {
         metas: &[Meta],
         max_binding: u64,
         keep_all: bool,
+        scratch: &[usize],
     ) -> Result<()> {
         let last = last_uses(graph);
         let mut free: BTreeSet<usize> = BTreeSet::new();
@@ -202,16 +229,23 @@ impl Plan {
                 }
                 let bytes = buffer_bytes(&metas[value.0 as usize]);
                 self.bound(graph, value, bytes, max_binding)?;
-                let fitting = free.iter().copied().filter(|&s| self.slots[s] >= bytes);
-                let best = fitting.min_by_key(|&s| self.slots[s]);
-                let slot = best.or_else(|| free.iter().copied().max_by_key(|&s| self.slots[s]));
-                let slot = slot.unwrap_or_else(|| {
-                    self.slots.push(0);
-                    self.slots.len() - 1
-                });
-                free.remove(&slot);
-                self.slots[slot] = self.slots[slot].max(bytes);
+                let slot = self.take_slot(&mut free, bytes);
                 self.places[value.0 as usize] = Place::Slot(slot);
+            }
+            let needed = scratch.get(index).copied().unwrap_or(0).next_multiple_of(4) as u64;
+            if needed > max_binding {
+                let (op, layer) = (node.op.name(), &node.layer);
+                let message = format!(
+                    "{layer} {op} needs {needed} bytes of scratch memory, over the device's \
+                     largest binding of {max_binding}; use a smaller batch or shorter input"
+                );
+                return Err(Error::OutOfMemory(message));
+            }
+            if needed > 0 {
+                // No value of the node may share it, so it is taken before any is freed.
+                let slot = self.take_slot(&mut free, needed.max(16));
+                self.scratch[index] = Some(slot);
+                free.insert(slot);
             }
             if keep_all {
                 continue;
@@ -224,6 +258,21 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    /// Takes the smallest free slot of so many bytes, else grows the largest free one, else opens
+    /// a new one.
+    fn take_slot(&mut self, free: &mut BTreeSet<usize>, bytes: u64) -> usize {
+        let fitting = free.iter().copied().filter(|&s| self.slots[s] >= bytes);
+        let best = fitting.min_by_key(|&s| self.slots[s]);
+        let slot = best.or_else(|| free.iter().copied().max_by_key(|&s| self.slots[s]));
+        let slot = slot.unwrap_or_else(|| {
+            self.slots.push(0);
+            self.slots.len() - 1
+        });
+        free.remove(&slot);
+        self.slots[slot] = self.slots[slot].max(bytes);
+        slot
     }
 
     fn bound(&self, graph: &Graph, value: Value, bytes: u64, max_binding: u64) -> Result<()> {

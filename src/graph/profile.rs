@@ -79,10 +79,10 @@ impl Session {
     fn name_times(&self, sizes: &Sizes, times: Vec<f64>) -> Result<Vec<NodeTime>> {
         self.with_dispatches(sizes, |all| {
             let rows = self.graph.nodes.iter().zip(&self.steps).zip(all).zip(times);
-            rows.map(|(((node, step), (candidate, ..)), ns)| NodeTime {
+            rows.map(|(((node, step), work), ns)| NodeTime {
                 layer: node.layer.clone(),
                 op: node.op.name(),
-                kernel: step.candidates[*candidate].kernel.name,
+                kernel: step.candidates[work.candidate].kernel().name(),
                 ns,
             })
             .collect()

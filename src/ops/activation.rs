@@ -9,7 +9,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::elementwise::{self, Params};
-use super::{Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Op, Request, Rng, Tolerance};
+use super::kernel::Dispatch;
+use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
+use super::request::Request;
+use super::rng::Rng;
+use super::single::Single;
+use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
 use crate::gpu::Spec;
 use crate::tensor::{SymMeta, Tensor};
@@ -183,12 +188,29 @@ pub struct Activate {
     pub activation: Activation,
 }
 
-static KERNELS: [Kernel; 1] =
-    [elementwise::kernel("activation_map", crate::shader!("activation_map"), Params::FIELDS)];
+static KERNELS: [&dyn Kernel; 1] =
+    [&Single::new(crate::shader!("activation_map"), Params::FIELDS, spec, dispatch)];
+
+fn spec(op: &Activate, _call: &Call<'_>) -> Spec {
+    Spec::new().feature("ACT", op.activation.code())
+}
+
+fn dispatch(_op: &Activate, call: &Call<'_>) -> Dispatch {
+    elementwise::dispatch(call)
+}
 
 impl Op for Activate {
-    fn name(&self) -> &'static str {
-        self.activation.name()
+    fn entry(&self) -> &'static Entry {
+        match self.activation {
+            Activation::None => &NONE,
+            Activation::Relu => &RELU,
+            Activation::GeluErf => &GELU_ERF,
+            Activation::GeluTanh => &GELU_TANH,
+            Activation::Tanh => &TANH,
+            Activation::Silu => &SILU,
+            Activation::QuickGelu => &QUICK_GELU,
+            Activation::Sigmoid => &SIGMOID,
+        }
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -213,23 +235,13 @@ impl Op for Activate {
         Ok(vec![Tensor::f32(x.shape(), x.as_f32()?.iter().map(apply).collect())?])
     }
 
-    fn kernels(&self) -> &'static [Kernel] {
-        &KERNELS
-    }
-
-    fn spec(&self, _kernel: &Kernel, _call: &Call<'_>) -> Spec {
-        Spec::new().set("ACT", self.activation.code())
-    }
-
-    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
-        elementwise::dispatch(call)
-    }
-
     fn cost(&self, call: &Call<'_>) -> Cost {
         Cost::new(20.0 * call.input(0).shape.numel() as f64, call)
     }
 }
 
+/// The identity: never built by name, so not in the registry.
+static NONE: Entry = entry(Activation::None, &[], "y = x", || cases(Activation::None));
 /// Registry entry.
 pub static RELU: Entry = entry(Activation::Relu, &[], "y = max(x, 0)", || cases(Activation::Relu));
 /// Registry entry.

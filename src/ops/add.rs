@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{
-    Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Needs, Op, Request, Rng, Tolerance,
-};
+use super::kernel::Dispatch;
+use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
+use super::request::Request;
+use super::rng::Rng;
+use super::single::Single;
+use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
-use crate::gpu::{ParamBytes, Spec, fold};
+use crate::gpu::{Spec, fold};
 use crate::tensor::{SymMeta, Tensor};
 
 const A: usize = 0;
@@ -21,20 +24,25 @@ crate::params! {
     struct Params { n: u32, period: u32 }
 }
 
-static KERNELS: [Kernel; 1] = [Kernel {
-    name: "add",
-    source: crate::shader!("add"),
-    params: Params::FIELDS,
-    trusted: true,
-    needs: Needs::NOTHING,
-}];
+static KERNELS: [&dyn Kernel; 1] =
+    [&Single::new(crate::shader!("add"), Params::FIELDS, spec, dispatch)];
 
 /// Invocations per workgroup, and elements each adds: as in the shader.
 const BLOCK: usize = 64 * 4;
 
+fn spec(_op: &Add, _call: &Call<'_>) -> Spec {
+    Spec::new()
+}
+
+fn dispatch(_op: &Add, call: &Call<'_>) -> Dispatch {
+    let n = call.input(A).shape.numel();
+    let params = Params { n: n as u32, period: call.input(B).shape.numel() as u32 };
+    Dispatch::new(&params, fold(n.div_ceil(BLOCK)))
+}
+
 impl Op for Add {
-    fn name(&self) -> &'static str {
-        "add"
+    fn entry(&self) -> &'static Entry {
+        &ENTRY
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -62,20 +70,6 @@ impl Op for Add {
         let terms = a.as_f32()?.iter().zip(b.as_f32()?.iter().cycle());
         let y = terms.map(|(&a, &b)| (f64::from(a) + f64::from(b)) as f32).collect();
         Ok(vec![Tensor::f32(a.shape(), y)?])
-    }
-
-    fn kernels(&self) -> &'static [Kernel] {
-        &KERNELS
-    }
-
-    fn spec(&self, _kernel: &Kernel, _call: &Call<'_>) -> Spec {
-        Spec::new()
-    }
-
-    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
-        let n = call.input(A).shape.numel();
-        let params = Params { n: n as u32, period: call.input(B).shape.numel() as u32 };
-        Dispatch { params: ParamBytes::of(&params), grid: fold(n.div_ceil(BLOCK)) }
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {

@@ -4,12 +4,15 @@
 
 use std::sync::Arc;
 
-use super::{
-    Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Needs, Op, Request, Rng, Tolerance,
-    rows,
-};
+use super::kernel::Dispatch;
+use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
+use super::request::Request;
+use super::rng::Rng;
+use super::rows;
+use super::single::Single;
+use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
-use crate::gpu::{ParamBytes, Spec, fold};
+use crate::gpu::{Spec, fold};
 use crate::tensor::{Shape, SymMeta, Tensor};
 
 /// Position of the largest value of each row; operand `x`.
@@ -21,17 +24,22 @@ crate::params! {
     struct Params { rows: u32, cols: u32 }
 }
 
-static KERNELS: [Kernel; 1] = [Kernel {
-    name: "argmax",
-    source: crate::shader!("argmax"),
-    params: Params::FIELDS,
-    trusted: true,
-    needs: Needs::NOTHING,
-}];
+static KERNELS: [&dyn Kernel; 1] =
+    [&Single::new(crate::shader!("argmax"), Params::FIELDS, spec, dispatch)];
+
+fn spec(_op: &Argmax, call: &Call<'_>) -> Spec {
+    Spec::new().set("THREADS", rows::threads(call.input(0).shape.last(), call.caps))
+}
+
+fn dispatch(_op: &Argmax, call: &Call<'_>) -> Dispatch {
+    let x = call.input(0).shape;
+    let params = Params { rows: x.rows() as u32, cols: x.last() as u32 };
+    Dispatch::new(&params, fold(x.rows()))
+}
 
 impl Op for Argmax {
-    fn name(&self) -> &'static str {
-        "argmax"
+    fn entry(&self) -> &'static Entry {
+        &ENTRY
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -60,20 +68,6 @@ impl Op for Argmax {
         let shape = x.shape();
         let lead = shape.dims().split_last().map_or(&[][..], |(_, lead)| lead);
         Ok(vec![Tensor::u32(Shape::new(lead)?, index)?])
-    }
-
-    fn kernels(&self) -> &'static [Kernel] {
-        &KERNELS
-    }
-
-    fn spec(&self, _kernel: &Kernel, call: &Call<'_>) -> Spec {
-        Spec::new().set("THREADS", rows::threads(call))
-    }
-
-    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
-        let x = call.input(0).shape;
-        let params = Params { rows: x.rows() as u32, cols: x.last() as u32 };
-        Dispatch { params: ParamBytes::of(&params), grid: fold(x.rows()) }
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {

@@ -10,12 +10,15 @@ use std::sync::Arc;
 
 use half::f16;
 
-use super::{
-    Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Op, Request, Rng, Tolerance,
-    elementwise,
-};
+use super::elementwise;
+use super::kernel::Dispatch;
+use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
+use super::request::Request;
+use super::rng::Rng;
+use super::single::Single;
+use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
-use crate::gpu::{ParamBytes, Spec};
+use crate::gpu::Spec;
 use crate::tensor::{DType, Data, Dim, Shape, Sizes, Sym, SymMeta, Tensor};
 
 const K_CACHE: usize = 0;
@@ -45,12 +48,38 @@ crate::params! {
     }
 }
 
-static KERNELS: [Kernel; 1] =
-    [elementwise::kernel("cache_append", crate::shader!("cache_append"), Params::FIELDS)];
+static KERNELS: [&dyn Kernel; 1] =
+    [&Single::new(crate::shader!("cache_append"), Params::FIELDS, spec, dispatch)];
+
+fn spec(_op: &CacheAppend, call: &Call<'_>) -> Spec {
+    match call.input(K_CACHE).dtype {
+        DType::F16 => Spec::new().import("cache_f32", "cache_f16"),
+        _ => Spec::new(),
+    }
+}
+
+fn dispatch(op: &CacheAppend, call: &Call<'_>) -> Dispatch {
+    let dim = |shape: Shape, i: usize| shape.dims().get(i).copied().unwrap_or(0);
+    let (cache, k) = (call.input(K_CACHE).shape, call.input(K).shape);
+    let words = cache.last() * call.input(K_CACHE).dtype.size() / 4;
+    let count = k.rows() * words;
+    let params = Params {
+        count: count as u32,
+        tokens: dim(k, 1) as u32,
+        context: dim(cache, 1) as u32,
+        words: words as u32,
+        offset: op.offset.eval(call.sizes) as u32,
+        k_row: k.last() as u32,
+        k_column: op.k_column as u32,
+        v_row: call.input(V).shape.last() as u32,
+        v_column: op.v_column as u32,
+    };
+    Dispatch::new(&params, elementwise::grid(count))
+}
 
 impl Op for CacheAppend {
-    fn name(&self) -> &'static str {
-        "cache_append"
+    fn entry(&self) -> &'static Entry {
+        &ENTRY
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -143,34 +172,8 @@ impl Op for CacheAppend {
         Ok(())
     }
 
-    fn kernels(&self) -> &'static [Kernel] {
-        &KERNELS
-    }
-
-    fn spec(&self, _kernel: &Kernel, call: &Call<'_>) -> Spec {
-        match call.input(K_CACHE).dtype {
-            DType::F16 => Spec::new().import("cache_f32", "cache_f16"),
-            _ => Spec::new(),
-        }
-    }
-
-    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
-        let dim = |shape: Shape, i: usize| shape.dims().get(i).copied().unwrap_or(0);
-        let (cache, k) = (call.input(K_CACHE).shape, call.input(K).shape);
-        let words = cache.last() * call.input(K_CACHE).dtype.size() / 4;
-        let count = k.rows() * words;
-        let params = Params {
-            count: count as u32,
-            tokens: dim(k, 1) as u32,
-            context: dim(cache, 1) as u32,
-            words: words as u32,
-            offset: self.offset.eval(call.sizes) as u32,
-            k_row: k.last() as u32,
-            k_column: self.k_column as u32,
-            v_row: call.input(V).shape.last() as u32,
-            v_column: self.v_column as u32,
-        };
-        Dispatch { params: ParamBytes::of(&params), grid: elementwise::grid(count) }
+    fn dims(&self) -> Vec<Dim> {
+        vec![self.offset]
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {

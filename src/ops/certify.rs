@@ -1,53 +1,145 @@
-//! Certification: a kernel is run on a few of its op's cases before its first use on an
-//! adapter, and is off there if it gives a wrong answer. Drivers miscompile; a wrong vector
-//! is worse than a slow one.
+//! Certification: a kernel's variant is run on a few cases before its first use on an adapter,
+//! and is off there if it gives a wrong answer. Drivers miscompile; a wrong vector is worse than
+//! a slow one.
+//!
+//! What is certified is what will run: a verdict belongs to a *class* of variants, all that
+//! assemble from the same files with the same features ([`Spec::class`]) and differ in sizes
+//! only. Its key hashes the assembled text, imports included, so an edited file is tried again,
+//! and a kernel that is wrong with f16 keys or with one activation is off for those alone.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
+use super::kernel::Precision;
+use super::op::{Call, Case, Entry, Kernel};
+use super::registry::registry;
+use super::verify::Outcome;
 use super::verify::try_case;
-use super::{Kernel, Outcome, registry};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Spec, assemble};
 
-/// Cases a verdict rests on, spread over the op's list.
-const CASES: usize = 4;
-/// What is stored for a kernel that passed.
+/// Cases a verdict rests on, spread over those of the class.
+const CASES: usize = 2;
+/// What is stored for a class that passed.
 const CERTIFIED: &str = "certified";
 
-/// Why `kernel` is off on this device, or `None` if it gives right answers there. The verdict
-/// is kept under the kernel's name and the hash of its text, so an edited kernel is tried
-/// again. Errors when the device itself fails (out of memory, lost, no answer in time).
-pub fn certify(gpu: &Gpu, kernel: &'static Kernel) -> Result<Option<String>> {
-    if let Some(lack) = kernel.needs.missing(gpu.caps()) {
-        return Ok(Some(format!("the device lacks {lack}")));
-    }
-    let text = assemble(kernel.source, &Spec::new())?;
-    let mut hasher = DefaultHasher::new();
-    (text, env!("CARGO_PKG_VERSION"), gpu.options().checked).hash(&mut hasher);
-    let key = format!("{} {:016x}", kernel.name, hasher.finish());
-    let finding = match gpu.verdicts().get(&key) {
-        Some(finding) => finding,
-        None => {
-            let finding = try_cases(gpu, kernel)?;
-            gpu.verdicts().set(key, finding.clone());
-            finding
-        }
-    };
-    Ok((finding != CERTIFIED).then_some(finding))
+/// The class of a call's variant: one spec per stage, without sizes.
+fn class_of(kernel: &dyn Kernel, call: &Call<'_>) -> Result<Vec<Spec>> {
+    (0..kernel.stages().len()).map(|stage| Ok(kernel.spec(stage, call)?.class())).collect()
 }
 
-fn try_cases(gpu: &Gpu, kernel: &'static Kernel) -> Result<String> {
-    let has = |e: &&&super::Entry| e.kernels.iter().any(|k| std::ptr::eq(k, kernel));
-    let Some(entry) = registry().iter().find(has) else {
-        return Ok("no op lists it".to_owned());
+/// Where the verdict of a class is kept.
+fn key_of(gpu: &Gpu, kernel: &dyn Kernel, class: &[Spec]) -> Result<String> {
+    let mut hasher = DefaultHasher::new();
+    for (stage, spec) in kernel.stages().iter().zip(class) {
+        assemble(stage.source, spec)?.hash(&mut hasher);
+    }
+    (env!("CARGO_PKG_VERSION"), gpu.options().checked).hash(&mut hasher);
+    Ok(format!("{} {:016x}", kernel.name(), hasher.finish()))
+}
+
+/// Why the variant of `kernel` that this call would run is off on this device, or `None` if it
+/// gives right answers there. Errors when the device itself fails (out of memory, lost, no answer
+/// in time); nothing is stored then.
+pub fn certify(gpu: &Gpu, kernel: &'static dyn Kernel, call: &Call<'_>) -> Result<Option<String>> {
+    let class = class_of(kernel, call)?;
+    let key = key_of(gpu, kernel, &class)?;
+    if let Some(finding) = gpu.verdicts().get(&key) {
+        return Ok(verdict(finding));
+    }
+    let cases = cases_of(kernel, call.op.entry());
+    judge_class(gpu, kernel, &class, key, &cases)
+}
+
+/// Every class of a kernel that the cases of `entry` and of the registry reach on this device,
+/// with its verdict: for `devices` and the tests.
+pub fn certify_all(
+    gpu: &Gpu,
+    kernel: &'static dyn Kernel,
+    entry: &'static Entry,
+) -> Result<Vec<(String, Option<String>)>> {
+    if let Some(lack) = kernel.needs().missing(gpu.caps()) {
+        return Ok(vec![(String::new(), Some(format!("the device lacks {lack}")))]);
+    }
+    let cases = cases_of(kernel, entry);
+    let mut classes: Vec<Vec<Spec>> = Vec::new();
+    for case in &cases {
+        if let Some(class) = case_class(gpu, kernel, case)
+            && !classes.contains(&class)
+        {
+            classes.push(class);
+        }
+    }
+    let judge = |class: Vec<Spec>| {
+        let key = key_of(gpu, kernel, &class)?;
+        let found = match gpu.verdicts().get(&key) {
+            Some(finding) => verdict(finding),
+            None => judge_class(gpu, kernel, &class, key, &cases)?,
+        };
+        let names: Vec<_> = class.iter().map(ToString::to_string).collect();
+        Ok((names.join(" | "), found))
     };
-    let cases = (entry.cases)();
-    let step = (cases.len() / (2 * CASES)).max(1);
+    classes.into_iter().map(judge).collect()
+}
+
+fn verdict(finding: String) -> Option<String> {
+    (finding != CERTIFIED).then_some(finding)
+}
+
+/// The cases of every op that lists the kernel: the calling op's first, since it may be an
+/// embedder's own, then the registry's.
+fn cases_of(kernel: &dyn Kernel, entry: &'static Entry) -> Vec<Case> {
+    let others = registry().iter().copied().filter(|e| !std::ptr::eq(*e, entry));
+    let lists = |e: &&Entry| e.kernels.iter().any(|k| k.name() == kernel.name());
+    std::iter::once(entry).chain(others).filter(lists).flat_map(|e| (e.cases)()).collect()
+}
+
+/// The class of the variant that a case runs, if the kernel takes the case on this device.
+fn case_class(gpu: &Gpu, kernel: &dyn Kernel, case: &Case) -> Option<Vec<Spec>> {
+    let class = |call: &Call<'_>| kernel.fits(call).then(|| class_of(kernel, call).ok());
+    case.with_call(gpu.caps(), class).ok()??
+}
+
+fn judge_class(
+    gpu: &Gpu,
+    kernel: &'static dyn Kernel,
+    class: &[Spec],
+    key: String,
+    cases: &[Case],
+) -> Result<Option<String>> {
+    let of_class: Vec<_> = cases
+        .iter()
+        .filter(|case| case_class(gpu, kernel, case).is_some_and(|found| found == class))
+        .collect();
+    // Models combine features in ways that no case does: then the nearest cases stand in, those
+    // that share most of them.
+    let shared = |case: &&Case| {
+        case_class(gpu, kernel, case)
+            .map_or(0, |found| class.iter().zip(&found).map(|(a, b)| a.in_common(b)).sum::<usize>())
+    };
+    let chosen = if of_class.is_empty() {
+        let mut all: Vec<_> = cases.iter().map(|case| (shared(&case), case)).collect();
+        let most = all.iter().map(|(n, _)| *n).max().unwrap_or(0);
+        all.retain(|(n, _)| *n == most);
+        all.into_iter().map(|(_, case)| case).collect()
+    } else {
+        of_class
+    };
+    let finding = try_cases(gpu, kernel, &chosen)?;
+    if finding != CERTIFIED {
+        // A device that fails shows as all sorts of errors: only a healthy one is believed.
+        gpu.check_health()?;
+    }
+    gpu.verdicts().set(key, finding.clone());
+    Ok(verdict(finding))
+}
+
+fn try_cases(gpu: &Gpu, kernel: &'static dyn Kernel, cases: &[&Case]) -> Result<String> {
+    let step = (cases.len() / CASES).max(1);
     let mut passed = 0;
-    // Spread first; the whole list only if too few of those fit the variant.
-    for case in cases.iter().step_by(step).chain(&cases) {
-        match try_case(gpu, case, kernel) {
+    // Spread first; the whole list only if too few of those can run.
+    for case in cases.iter().step_by(step).chain(cases) {
+        match try_case(gpu, case, kernel, Precision::Fast) {
             Ok(Outcome::Passed { .. }) => passed += 1,
             Ok(Outcome::Failed(why)) => return Ok(format!("{}: {why}", case.label)),
             Ok(Outcome::NotRun(_)) => {}

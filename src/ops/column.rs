@@ -5,12 +5,15 @@
 
 use std::sync::Arc;
 
-use super::{
-    Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Op, Request, Rng, Tolerance,
-    elementwise,
-};
+use super::elementwise;
+use super::kernel::Dispatch;
+use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
+use super::request::Request;
+use super::rng::Rng;
+use super::single::Single;
+use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
-use crate::gpu::{ParamBytes, Spec};
+use crate::gpu::Spec;
 use crate::tensor::{DType, Dim, Shape, SymMeta, Tensor};
 
 /// One column; operand `x`.
@@ -25,12 +28,23 @@ crate::params! {
     struct Params { count: u32, cols: u32, column: u32 }
 }
 
-static KERNELS: [Kernel; 1] =
-    [elementwise::kernel("column", crate::shader!("column"), Params::FIELDS)];
+static KERNELS: [&dyn Kernel; 1] =
+    [&Single::new(crate::shader!("column"), Params::FIELDS, spec, dispatch)];
+
+fn spec(_op: &Column, _call: &Call<'_>) -> Spec {
+    Spec::new()
+}
+
+fn dispatch(op: &Column, call: &Call<'_>) -> Dispatch {
+    let x = call.input(0).shape;
+    let (count, cols) = (x.rows() as u32, x.last() as u32);
+    let params = Params { count, cols, column: op.column as u32 };
+    Dispatch::new(&params, elementwise::grid(x.rows()))
+}
 
 impl Op for Column {
-    fn name(&self) -> &'static str {
-        "column"
+    fn entry(&self) -> &'static Entry {
+        &ENTRY
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -62,21 +76,6 @@ impl Op for Column {
         let rows = x.as_f32()?.chunks_exact(shape.last().max(1));
         let y = rows.filter_map(|row| row.get(self.column).copied()).collect();
         Ok(vec![Tensor::f32(Shape::new(lead)?, y)?])
-    }
-
-    fn kernels(&self) -> &'static [Kernel] {
-        &KERNELS
-    }
-
-    fn spec(&self, _kernel: &Kernel, _call: &Call<'_>) -> Spec {
-        Spec::new()
-    }
-
-    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
-        let x = call.input(0).shape;
-        let (count, cols) = (x.rows() as u32, x.last() as u32);
-        let params = Params { count, cols, column: self.column as u32 };
-        Dispatch { params: ParamBytes::of(&params), grid: elementwise::grid(x.rows()) }
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {

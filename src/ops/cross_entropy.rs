@@ -5,11 +5,13 @@
 
 use std::sync::Arc;
 
-use super::{
-    Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Op, Request, Rng, Tolerance, rows,
-};
+use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
+use super::request::Request;
+use super::rng::Rng;
+use super::rows::{self, RowOp, Rows};
+use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
-use crate::gpu::{ParamBytes, Spec};
+use crate::gpu::ParamBytes;
 use crate::tensor::{DType, SymMeta, Tensor};
 
 const X: usize = 0;
@@ -30,11 +32,26 @@ crate::params! {
     struct Params { rows: u32, cols: u32, rows_per_group: u32, ignored: u32, smoothing: f32 }
 }
 
-static KERNELS: [Kernel; 2] = rows::streamed(
-    ["cross_entropy_subgroup", "cross_entropy"],
-    crate::shader!("cross_entropy"),
-    Params::FIELDS,
-);
+static KERNELS: [&dyn Kernel; 2] = [
+    &Rows::subgroup("cross_entropy_subgroup", crate::shader!("cross_entropy"), &ROWS),
+    &Rows::workgroup("cross_entropy", crate::shader!("cross_entropy"), &ROWS),
+];
+
+static ROWS: RowOp<CrossEntropy> = RowOp {
+    params: Params::FIELDS,
+    vectors: false,
+    x: rows::first_operand,
+    spec: |op, _call, spec| spec.set("SMOOTHED", op.smoothing > 0.0),
+    pack: |op, x, rows_per_group| {
+        ParamBytes::of(&Params {
+            rows: x.rows() as u32,
+            cols: x.last() as u32,
+            rows_per_group,
+            ignored: op.ignored as u32,
+            smoothing: op.smoothing,
+        })
+    },
+};
 
 impl CrossEntropy {
     /// Errors, naming the first one, when a target is neither ignored nor below `classes`.
@@ -51,8 +68,8 @@ impl CrossEntropy {
 }
 
 impl Op for CrossEntropy {
-    fn name(&self) -> &'static str {
-        "cross_entropy"
+    fn entry(&self) -> &'static Entry {
+        &ENTRY
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -99,31 +116,6 @@ impl Op for CrossEntropy {
         };
         let rows = x.as_f32()?.chunks_exact(cols).zip(targets.as_u32()?);
         Ok(vec![Tensor::f32(targets.shape(), rows.map(loss).collect())?])
-    }
-
-    fn kernels(&self) -> &'static [Kernel] {
-        &KERNELS
-    }
-
-    fn accepts(&self, kernel: &Kernel, call: &Call<'_>) -> bool {
-        rows::accepts(kernel, call)
-    }
-
-    fn spec(&self, kernel: &Kernel, call: &Call<'_>) -> Spec {
-        rows::scalar_spec(kernel, call).set("SMOOTHED", self.smoothing > 0.0)
-    }
-
-    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
-        let x = call.input(X).shape;
-        let (rows_per_group, grid) = rows::grid(call);
-        let params = Params {
-            rows: x.rows() as u32,
-            cols: x.last() as u32,
-            rows_per_group,
-            ignored: self.ignored as u32,
-            smoothing: self.smoothing,
-        };
-        Dispatch { params: ParamBytes::of(&params), grid }
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {

@@ -1,18 +1,22 @@
 //! One op at a time, from host tensors to host tensors: for tests, `verify`, benches and
 //! `tilewright op`. Models go through a graph instead.
 
-use std::sync::Arc;
-
-use super::{Args, Call, Cost, Dispatch, Kernel, Op, choose};
+use super::kernel::{Dispatch, Part, Precision};
+use super::launch::{Compiled, Launch, Slot};
+use super::op::{Args, Call, Cost, Kernel, Op, infer};
+use super::parts::{parts, rows_per_part};
+use super::select::choose;
 use crate::error::{Error, Result};
-use crate::gpu::{BindGroup, Buffer, Gpu, Pass, Pipeline, Upload};
-use crate::tensor::{DType, Meta, Sizes, SymMeta, Tensor};
+use crate::gpu::{Buffer, Gpu, Pass, Upload};
+use crate::tensor::{DType, Meta, Sizes, Tensor};
 
 /// How [`run`] behaves.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RunOptions<'a> {
     /// The variant to run, instead of the preferred one.
     pub kernel: Option<&'a str>,
+    /// The precision that kernels may lose digits to.
+    pub precision: Precision,
     /// Elements of a split operand per part, to test splitting; `None` splits only what
     /// exceeds the device's largest binding.
     pub rows_per_part: Option<usize>,
@@ -25,7 +29,7 @@ const POISON: u32 = 0x7fc0_dead;
 
 /// Runs an op's CPU route on host tensors, after the same checks as on a device.
 pub fn run_cpu(op: &dyn Op, inputs: &[Option<Tensor>], sizes: &Sizes) -> Result<Vec<Tensor>> {
-    infer(op, inputs, sizes)?;
+    infer(op, &metas(inputs), sizes)?;
     let tensors: Vec<_> = inputs.iter().map(Option::as_ref).collect();
     op.run_cpu(&Args { op: op.name(), tensors: &tensors, sizes })
 }
@@ -47,20 +51,19 @@ pub fn run(
     prepared.read(gpu)
 }
 
-fn infer(op: &dyn Op, inputs: &[Option<Tensor>], sizes: &Sizes) -> Result<Vec<Meta>> {
-    let metas: Vec<_> = inputs.iter().map(|t| t.as_ref().map(|t| t.meta().into())).collect();
-    op.infer(&metas)?.iter().map(|meta: &SymMeta| meta.eval(sizes)).collect()
+fn metas(inputs: &[Option<Tensor>]) -> Vec<Option<Meta>> {
+    inputs.iter().map(|t| t.as_ref().map(Tensor::meta)).collect()
 }
 
 /// An op made ready on a device: operands uploaded, pipeline compiled, buffers bound.
 pub struct Prepared {
-    kernel: &'static Kernel,
-    pipeline: Arc<Pipeline>,
-    parts: Vec<(BindGroup, Dispatch)>,
+    launch: Launch,
+    dispatches: Vec<Dispatch>,
     results: Vec<(Buffer, Meta)>,
     cost: Cost,
     // Held so that the bind groups' buffers stay in the memory account.
     _operands: Vec<Vec<Buffer>>,
+    _scratch: Option<Buffer>,
 }
 
 impl Prepared {
@@ -72,12 +75,16 @@ impl Prepared {
         sizes: &Sizes,
         options: RunOptions<'_>,
     ) -> Result<Self> {
-        let outputs = infer(op, inputs, sizes)?;
-        let metas: Vec<_> = inputs.iter().map(|t| t.as_ref().map(Tensor::meta)).collect();
-        let whole = Call { inputs: &metas, outputs: &outputs, sizes, caps: gpu.caps(), part: None };
-        let kernel = choose(op, &whole, options.kernel, |_| Ok(true))?;
-        let spec = op.spec(kernel, &whole);
-        let pipeline = gpu.pipeline(kernel.source, &spec, kernel.params, kernel.trusted)?;
+        let metas = metas(inputs);
+        let outputs = infer(op, &metas, sizes)?;
+        let call =
+            Call { op, inputs: &metas, outputs: &outputs, sizes, caps: gpu.caps(), part: None };
+        let kernel = choose(&call, options.precision, options.kernel, |_| Ok(true))?;
+        let compiled = Compiled::new(gpu, kernel, &call)?;
+        let scratch = match kernel.scratch(&call)? {
+            0 => None,
+            bytes => Some(gpu.buffer("scratch", bytes)?),
+        };
         let mut upload = Upload::new(gpu)?;
         let mut operands = Vec::new();
         let mut ranges = vec![None];
@@ -91,9 +98,9 @@ impl Prepared {
             let rows = split.then(|| part_rows(gpu, tensor.meta(), options.rows_per_part));
             if let Some(rows) = rows.flatten() {
                 let total = tensor.shape().dims()[0];
-                ranges = super::parts(total, rows).map(Some).collect();
+                ranges = parts(total, rows).map(Some).collect();
                 let row_bytes = tensor.as_bytes().len() / total;
-                let part = |p: super::Part| {
+                let part = |p: Part| {
                     &tensor.as_bytes()[p.first * row_bytes..(p.first + p.rows) * row_bytes]
                 };
                 let buffers = ranges.iter().flatten();
@@ -130,28 +137,24 @@ impl Prepared {
                 Ok((buffer, *meta))
             })
             .collect::<Result<Vec<_>>>()?;
-        let dummy = operands.iter().flatten().next();
-        let mut parts = Vec::new();
-        for (index, &part) in ranges.iter().enumerate() {
-            let call = Call { part, ..whole };
-            let lookup = |name: &str| {
-                if let Some(o) = op.outputs().iter().position(|n| *n == name) {
-                    return results.get(o).map(|(buffer, _)| buffer);
-                }
-                let i = op.inputs().iter().position(|n| *n == name)?;
-                let buffers = operands.get(i)?;
-                // An absent operand's binding is never read; any read-only buffer will do.
-                buffers.get(index).or(buffers.first()).or(dummy)
-            };
-            parts.push((gpu.bind(&pipeline, lookup)?, op.dispatch(kernel, &call)));
-        }
-        let cost = op.cost(&whole);
-        Ok(Self { kernel, pipeline, parts, results, cost, _operands: operands })
+        let find = |slot, part| match slot {
+            Slot::Output(o) => results.get(o).map(|(buffer, _): &(Buffer, Meta)| buffer),
+            Slot::Input(i) => {
+                let buffers: &Vec<Buffer> = operands.get(i)?;
+                buffers.get(part).or(buffers.first())
+            }
+            Slot::Scratch => scratch.as_ref(),
+        };
+        let launch = compiled.bind(gpu, op, &ranges, find)?;
+        let mut dispatches = Vec::new();
+        launch.prepare(&call, &mut dispatches)?;
+        let cost = op.cost(&call);
+        Ok(Self { launch, dispatches, results, cost, _operands: operands, _scratch: scratch })
     }
 
     /// The kernel that was chosen.
-    pub fn kernel(&self) -> &'static Kernel {
-        self.kernel
+    pub fn kernel(&self) -> &'static dyn Kernel {
+        self.launch.kernel()
     }
 
     /// The work of one run.
@@ -161,9 +164,7 @@ impl Prepared {
 
     /// Records the op once.
     pub fn record(&self, pass: &mut Pass<'_>) {
-        for (bindings, dispatch) in &self.parts {
-            pass.dispatch(&self.pipeline, bindings, &dispatch.params, dispatch.grid);
-        }
+        self.launch.record(pass, &self.dispatches);
     }
 
     /// Waits for the results and checks the sentinels.
@@ -174,7 +175,7 @@ impl Prepared {
             let words = tail[..SENTINELS * 4].as_chunks::<4>().0;
             if words.iter().any(|&w| u32::from_le_bytes(w) != POISON) {
                 let message = "wrote beyond the end of its result".to_owned();
-                return Err(Error::kernel(self.kernel.name, message));
+                return Err(Error::kernel(self.kernel().name(), message));
             }
             Tensor::from_le_bytes(meta.shape, meta.dtype, &data[..meta.bytes()])
         };
@@ -193,7 +194,7 @@ fn send(gpu: &Gpu, upload: &mut Upload, name: &str, bytes: &[u8]) -> Result<Buff
 
 /// Rows per part, or `None` when the operand fits one binding and no split was asked for.
 fn part_rows(gpu: &Gpu, meta: Meta, asked: Option<usize>) -> Option<usize> {
-    asked.or_else(|| super::rows_per_part(meta, gpu.caps().max_binding)).filter(|&rows| {
+    asked.or_else(|| rows_per_part(meta, gpu.caps().max_binding)).filter(|&rows| {
         // Packed 16-bit rows must start on a whole word.
         meta.dtype == DType::F32 || (rows * meta.shape.last()).is_multiple_of(2)
     })

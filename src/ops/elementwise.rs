@@ -1,7 +1,8 @@
 //! What the kernels over single elements share: one invocation per element of the result.
 
-use super::{Call, Dispatch, Kernel, Needs};
-use crate::gpu::{Field, ParamBytes, ShaderSource, fold};
+use super::kernel::Dispatch;
+use super::op::Call;
+use crate::gpu::fold;
 
 /// Invocations per workgroup in the shaders.
 const THREADS: usize = 64;
@@ -14,15 +15,6 @@ crate::params! {
 /// Element counts to test with: one, around a workgroup, a prime, several workgroups.
 pub(super) const COUNTS: [usize; 6] = [1, 63, 64, 65, 131, 4099];
 
-/// A kernel of this kind; needs nothing of a device.
-pub(super) const fn kernel(
-    name: &'static str,
-    source: ShaderSource,
-    params: &'static [Field],
-) -> Kernel {
-    Kernel { name, source, params, trusted: true, needs: Needs::NOTHING }
-}
-
 /// The grid for `count` invocations.
 pub(super) fn grid(count: usize) -> [u32; 3] {
     fold(count.div_ceil(THREADS))
@@ -31,7 +23,7 @@ pub(super) fn grid(count: usize) -> [u32; 3] {
 /// One invocation per element of the first result.
 pub(super) fn dispatch(call: &Call<'_>) -> Dispatch {
     let count = call.output(0).shape.numel();
-    Dispatch { params: ParamBytes::of(&Params { count: count as u32 }), grid: grid(count) }
+    Dispatch::new(&Params { count: count as u32 }, grid(count))
 }
 
 crate::params! {
@@ -43,5 +35,5 @@ crate::params! {
 pub(super) fn dispatch_rows(call: &Call<'_>) -> Dispatch {
     let y = call.output(0).shape;
     let params = RowParams { count: y.numel() as u32, cols: y.last() as u32 };
-    Dispatch { params: ParamBytes::of(&params), grid: grid(y.numel()) }
+    Dispatch::new(&params, grid(y.numel()))
 }

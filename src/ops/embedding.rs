@@ -7,11 +7,14 @@
 
 use std::sync::Arc;
 
-use super::{
-    Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Needs, Op, Request, Rng, Tolerance,
-};
+use super::kernel::Dispatch;
+use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
+use super::request::Request;
+use super::rng::Rng;
+use super::single::Single;
+use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
-use crate::gpu::{ParamBytes, Spec, fold};
+use crate::gpu::{Spec, fold};
 use crate::tensor::{DType, Dim, Sizes, Sym, SymMeta, Tensor};
 
 const TABLE: usize = 0;
@@ -45,17 +48,43 @@ crate::params! {
     }
 }
 
-static KERNELS: [Kernel; 1] = [Kernel {
-    name: "embedding",
-    source: crate::shader!("embedding"),
-    params: Params::FIELDS,
-    trusted: true,
-    needs: Needs::NOTHING,
-}];
+static KERNELS: [&dyn Kernel; 1] =
+    [&Single::new(crate::shader!("embedding"), Params::FIELDS, spec, dispatch)];
+
+fn spec(_op: &Embedding, call: &Call<'_>) -> Spec {
+    let table = match call.input(TABLE).dtype {
+        DType::F16 => "table_f16",
+        DType::BF16 => "table_bf16",
+        _ => "table_f32",
+    };
+    Spec::new()
+        .import("table_f32", table)
+        .set("HAS_POSITIONS", call.has(POSITIONS))
+        .set("HAS_POSITION_IDS", call.has(POSITION_IDS))
+        .set("HAS_SEGMENTS", call.has(SEGMENTS))
+}
+
+fn dispatch(op: &Embedding, call: &Call<'_>) -> Dispatch {
+    let (table, ids) = (call.input(TABLE).shape, call.input(IDS).shape);
+    let rows_of = |i| call.input(i).shape.rows() as u32;
+    let (first_id, n_ids) = call.part.map_or((0, table.rows()), |part| (part.first, part.rows));
+    let params = Params {
+        rows: ids.numel() as u32,
+        cols: table.last() as u32,
+        tokens: ids.last() as u32,
+        offset: op.offset.eval(call.sizes) as u32,
+        first_id: first_id as u32,
+        n_ids: n_ids as u32,
+        n_positions: rows_of(POSITIONS),
+        n_segments: rows_of(SEGMENTS),
+        scale: op.scale,
+    };
+    Dispatch::new(&params, fold(ids.numel()))
+}
 
 impl Op for Embedding {
-    fn name(&self) -> &'static str {
-        "embedding"
+    fn entry(&self) -> &'static Entry {
+        &ENTRY
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -149,39 +178,8 @@ impl Op for Embedding {
         Ok(vec![Tensor::f32(crate::tensor::Shape::new(&shape)?, y)?])
     }
 
-    fn kernels(&self) -> &'static [Kernel] {
-        &KERNELS
-    }
-
-    fn spec(&self, _kernel: &Kernel, call: &Call<'_>) -> Spec {
-        let table = match call.input(TABLE).dtype {
-            DType::F16 => "table_f16",
-            DType::BF16 => "table_bf16",
-            _ => "table_f32",
-        };
-        Spec::new()
-            .import("table_f32", table)
-            .set("HAS_POSITIONS", call.has(POSITIONS))
-            .set("HAS_POSITION_IDS", call.has(POSITION_IDS))
-            .set("HAS_SEGMENTS", call.has(SEGMENTS))
-    }
-
-    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
-        let (table, ids) = (call.input(TABLE).shape, call.input(IDS).shape);
-        let rows_of = |i| call.input(i).shape.rows() as u32;
-        let (first_id, n_ids) = call.part.map_or((0, table.rows()), |part| (part.first, part.rows));
-        let params = Params {
-            rows: ids.numel() as u32,
-            cols: table.last() as u32,
-            tokens: ids.last() as u32,
-            offset: self.offset.eval(call.sizes) as u32,
-            first_id: first_id as u32,
-            n_ids: n_ids as u32,
-            n_positions: rows_of(POSITIONS),
-            n_segments: rows_of(SEGMENTS),
-            scale: self.scale,
-        };
-        Dispatch { params: ParamBytes::of(&params), grid: fold(ids.numel()) }
+    fn dims(&self) -> Vec<Dim> {
+        vec![self.offset]
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {

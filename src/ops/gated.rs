@@ -7,7 +7,12 @@ use std::sync::Arc;
 
 use super::activation::Activation;
 use super::elementwise::{self, RowParams};
-use super::{Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Op, Request, Rng, Tolerance};
+use super::kernel::Dispatch;
+use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
+use super::request::Request;
+use super::rng::Rng;
+use super::single::Single;
+use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
 use crate::gpu::Spec;
 use crate::tensor::{DType, SymMeta, Tensor};
@@ -23,17 +28,25 @@ pub struct Gated {
     pub activation: Activation,
 }
 
-static KERNELS: [Kernel; 1] =
-    [elementwise::kernel("gated", crate::shader!("gated"), RowParams::FIELDS)];
+static KERNELS: [&dyn Kernel; 1] =
+    [&Single::new(crate::shader!("gated"), RowParams::FIELDS, spec, dispatch)];
+
+fn spec(op: &Gated, call: &Call<'_>) -> Spec {
+    Spec::new().feature("ACT", op.activation.code()).set("PACKED", !call.has(UP))
+}
+
+fn dispatch(_op: &Gated, call: &Call<'_>) -> Dispatch {
+    elementwise::dispatch_rows(call)
+}
 
 impl Op for Gated {
-    fn name(&self) -> &'static str {
+    fn entry(&self) -> &'static Entry {
         match self.activation {
-            Activation::Silu => "swiglu",
-            Activation::GeluErf => "geglu",
-            Activation::GeluTanh => "geglu_tanh",
-            Activation::Relu => "reglu",
-            _ => "gated",
+            Activation::Silu => &SWIGLU,
+            Activation::GeluErf => &GEGLU,
+            Activation::GeluTanh => &GEGLU_TANH,
+            Activation::Relu => &REGLU,
+            _ => &OTHER,
         }
     }
 
@@ -82,18 +95,6 @@ impl Op for Gated {
         Ok(vec![Tensor::f32(gate.shape().with_last(cols), y)?])
     }
 
-    fn kernels(&self) -> &'static [Kernel] {
-        &KERNELS
-    }
-
-    fn spec(&self, _kernel: &Kernel, call: &Call<'_>) -> Spec {
-        Spec::new().set("ACT", self.activation.code()).set("PACKED", !call.has(UP))
-    }
-
-    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
-        elementwise::dispatch_rows(call)
-    }
-
     fn cost(&self, call: &Call<'_>) -> Cost {
         Cost::new(21.0 * call.output(0).shape.numel() as f64, call)
     }
@@ -108,6 +109,8 @@ pub static GEGLU_TANH: Entry =
     entry("geglu_tanh", "y = gelu_tanh(gate) * up", || cases(Activation::GeluTanh));
 /// Registry entry.
 pub static REGLU: Entry = entry("reglu", "y = relu(gate) * up", || cases(Activation::Relu));
+/// The functions without a name of their own, which only models build: not in the registry.
+static OTHER: Entry = entry("gated", "y = f(gate) * up", || cases(Activation::Sigmoid));
 
 const fn entry(name: &'static str, summary: &'static str, cases: fn() -> Vec<Case>) -> Entry {
     Entry { name, aliases: &[], summary, kernels: &KERNELS, cases, build }

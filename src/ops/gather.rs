@@ -5,12 +5,15 @@
 
 use std::sync::Arc;
 
-use super::{
-    Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Op, Request, Rng, Tolerance,
-    elementwise,
-};
+use super::elementwise;
+use super::kernel::Dispatch;
+use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
+use super::request::Request;
+use super::rng::Rng;
+use super::single::Single;
+use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
-use crate::gpu::{ParamBytes, Spec};
+use crate::gpu::Spec;
 use crate::tensor::{DType, SymMeta, Tensor};
 
 const X: usize = 0;
@@ -25,12 +28,27 @@ crate::params! {
     struct Params { count: u32, tokens: u32, picks: u32, cols: u32 }
 }
 
-static KERNELS: [Kernel; 1] =
-    [elementwise::kernel("gather", crate::shader!("gather"), Params::FIELDS)];
+static KERNELS: [&dyn Kernel; 1] =
+    [&Single::new(crate::shader!("gather"), Params::FIELDS, spec, dispatch)];
+
+fn spec(_op: &Gather, _call: &Call<'_>) -> Spec {
+    Spec::new()
+}
+
+fn dispatch(_op: &Gather, call: &Call<'_>) -> Dispatch {
+    let (x, y) = (call.input(X).shape, call.output(0).shape);
+    let params = Params {
+        count: y.numel() as u32,
+        tokens: x.dims().get(1).copied().unwrap_or(1) as u32,
+        picks: call.input(PICKS).shape.last() as u32,
+        cols: y.last() as u32,
+    };
+    Dispatch::new(&params, elementwise::grid(y.numel()))
+}
 
 impl Op for Gather {
-    fn name(&self) -> &'static str {
-        "gather"
+    fn entry(&self) -> &'static Entry {
+        &ENTRY
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -72,25 +90,6 @@ impl Op for Gather {
             y.extend_from_slice(&values[row * cols..(row + 1) * cols]);
         }
         Ok(vec![Tensor::f32([batch, count, cols], y)?])
-    }
-
-    fn kernels(&self) -> &'static [Kernel] {
-        &KERNELS
-    }
-
-    fn spec(&self, _kernel: &Kernel, _call: &Call<'_>) -> Spec {
-        Spec::new()
-    }
-
-    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
-        let (x, y) = (call.input(X).shape, call.output(0).shape);
-        let params = Params {
-            count: y.numel() as u32,
-            tokens: x.dims().get(1).copied().unwrap_or(1) as u32,
-            picks: call.input(PICKS).shape.last() as u32,
-            cols: y.last() as u32,
-        };
-        Dispatch { params: ParamBytes::of(&params), grid: elementwise::grid(y.numel()) }
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {

@@ -6,11 +6,13 @@
 
 use std::sync::Arc;
 
-use super::{
-    Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Op, Request, Rng, Tolerance, rows,
-};
+use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
+use super::request::Request;
+use super::rng::Rng;
+use super::rows::{self, RowOp, Rows};
+use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
-use crate::gpu::{ParamBytes, Spec};
+use crate::gpu::ParamBytes;
 use crate::tensor::{SymMeta, Tensor};
 
 const X: usize = 0;
@@ -32,16 +34,32 @@ crate::params! {
     struct Params { rows: u32, cols: u32, rows_per_group: u32, eps: f32 }
 }
 
-static KERNELS: [Kernel; 3] = rows::kernels(
-    ["layer_norm_rows", "layer_norm_subgroup", "layer_norm"],
-    crate::shader!("layer_norm_rows"),
-    crate::shader!("layer_norm"),
-    Params::FIELDS,
-);
+static KERNELS: [&dyn Kernel; 3] = [
+    &Rows::registers("layer_norm_rows", crate::shader!("layer_norm_rows"), &ROWS),
+    &Rows::subgroup("layer_norm_subgroup", crate::shader!("layer_norm"), &ROWS),
+    &Rows::workgroup("layer_norm", crate::shader!("layer_norm"), &ROWS),
+];
+
+static ROWS: RowOp<LayerNorm> = RowOp {
+    params: Params::FIELDS,
+    vectors: true,
+    x: rows::first_operand,
+    spec: |op, call, spec| {
+        let spec = spec
+            .set("HAS_RESIDUAL", call.has(RESIDUAL))
+            .set("HAS_WEIGHT", call.has(WEIGHT))
+            .set("HAS_BIAS", call.has(BIAS));
+        if op.with_sum { spec.import("sum_discard", "sum_store") } else { spec }
+    },
+    pack: |op, x, rows_per_group| {
+        let (rows, cols) = (x.rows() as u32, x.last() as u32);
+        ParamBytes::of(&Params { rows, cols, rows_per_group, eps: op.eps })
+    },
+};
 
 impl Op for LayerNorm {
-    fn name(&self) -> &'static str {
-        "layer_norm"
+    fn entry(&self) -> &'static Entry {
+        &ENTRY
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -97,30 +115,6 @@ impl Op for LayerNorm {
             results.push(Tensor::f32(x.shape(), sum.iter().map(|&v| v as f32).collect())?);
         }
         Ok(results)
-    }
-
-    fn kernels(&self) -> &'static [Kernel] {
-        &KERNELS
-    }
-
-    fn accepts(&self, kernel: &Kernel, call: &Call<'_>) -> bool {
-        rows::accepts(kernel, call)
-    }
-
-    fn spec(&self, kernel: &Kernel, call: &Call<'_>) -> Spec {
-        let spec = rows::spec(kernel, call)
-            .set("HAS_RESIDUAL", call.has(RESIDUAL))
-            .set("HAS_WEIGHT", call.has(WEIGHT))
-            .set("HAS_BIAS", call.has(BIAS));
-        if self.with_sum { spec.import("sum_discard", "sum_store") } else { spec }
-    }
-
-    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
-        let x = call.input(X).shape;
-        let (rows_per_group, grid) = rows::grid(call);
-        let params =
-            Params { rows: x.rows() as u32, cols: x.last() as u32, rows_per_group, eps: self.eps };
-        Dispatch { params: ParamBytes::of(&params), grid }
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {

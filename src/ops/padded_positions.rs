@@ -6,12 +6,15 @@
 
 use std::sync::Arc;
 
-use super::{
-    Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Needs, Op, Request, Rng, Tolerance,
-    rows,
-};
+use super::kernel::Dispatch;
+use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
+use super::request::Request;
+use super::rng::Rng;
+use super::rows;
+use super::single::Single;
+use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
-use crate::gpu::{ParamBytes, Spec, fold};
+use crate::gpu::{Spec, fold};
 use crate::tensor::{DType, SymMeta, Tensor};
 
 /// Positions that leave padding out; operand `ids`.
@@ -26,17 +29,23 @@ crate::params! {
     struct Params { rows: u32, cols: u32, pad: u32 }
 }
 
-static KERNELS: [Kernel; 1] = [Kernel {
-    name: "padded_positions",
-    source: crate::shader!("padded_positions"),
-    params: Params::FIELDS,
-    trusted: true,
-    needs: Needs::NOTHING,
-}];
+static KERNELS: [&dyn Kernel; 1] =
+    [&Single::new(crate::shader!("padded_positions"), Params::FIELDS, spec, dispatch)];
+
+fn spec(_op: &PaddedPositions, _call: &Call<'_>) -> Spec {
+    Spec::new()
+}
+
+fn dispatch(op: &PaddedPositions, call: &Call<'_>) -> Dispatch {
+    let ids = call.input(0).shape;
+    let (rows, cols) = (ids.rows(), ids.last());
+    let params = Params { rows: rows as u32, cols: cols as u32, pad: op.pad };
+    Dispatch::new(&params, fold(rows))
+}
 
 impl Op for PaddedPositions {
-    fn name(&self) -> &'static str {
-        "padded_positions"
+    fn entry(&self) -> &'static Entry {
+        &ENTRY
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -67,21 +76,6 @@ impl Op for PaddedPositions {
             }
         }
         Ok(vec![Tensor::u32(ids.shape(), positions)?])
-    }
-
-    fn kernels(&self) -> &'static [Kernel] {
-        &KERNELS
-    }
-
-    fn spec(&self, _kernel: &Kernel, _call: &Call<'_>) -> Spec {
-        Spec::new()
-    }
-
-    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
-        let ids = call.input(0).shape;
-        let (rows, cols) = (ids.rows(), ids.last());
-        let params = Params { rows: rows as u32, cols: cols as u32, pad: self.pad };
-        Dispatch { params: ParamBytes::of(&params), grid: fold(rows) }
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {

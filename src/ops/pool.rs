@@ -7,11 +7,14 @@
 
 use std::sync::Arc;
 
-use super::{
-    Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Needs, Op, Request, Rng, Tolerance,
-};
+use super::kernel::Dispatch;
+use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
+use super::request::Request;
+use super::rng::Rng;
+use super::single::Single;
+use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
-use crate::gpu::{ParamBytes, Spec, fold};
+use crate::gpu::{Spec, fold};
 use crate::tensor::{SymMeta, Tensor};
 
 const X: usize = 0;
@@ -33,20 +36,31 @@ crate::params! {
     struct PoolParams { batch: u32, tokens: u32, cols: u32 }
 }
 
-static POOL_KERNELS: [Kernel; 1] = [Kernel {
-    name: "pool",
-    source: crate::shader!("pool"),
-    params: PoolParams::FIELDS,
-    trusted: true,
-    needs: Needs::NOTHING,
-}];
+static POOL_KERNELS: [&dyn Kernel; 1] =
+    [&Single::new(crate::shader!("pool"), PoolParams::FIELDS, pool_spec, pool_dispatch)];
 
 /// Columns per workgroup, as in the shader.
 const COLUMNS: usize = 64;
 
+fn pool_spec(op: &Pool, call: &Call<'_>) -> Spec {
+    Spec::new()
+        .set("CLS", *op == Pool::Cls)
+        .set("LAST", *op == Pool::Last)
+        .set("HAS_MASK", call.has(MASK))
+}
+
+fn pool_dispatch(_op: &Pool, call: &Call<'_>) -> Dispatch {
+    let shape = call.input(X).shape;
+    let dim = |i| shape.dims().get(i).copied().unwrap_or(1);
+    let (batch, cols) = (dim(0), dim(2));
+    let params = PoolParams { batch: batch as u32, tokens: dim(1) as u32, cols: cols as u32 };
+    let grid = fold(batch * cols.div_ceil(COLUMNS));
+    Dispatch::new(&params, grid)
+}
+
 impl Op for Pool {
-    fn name(&self) -> &'static str {
-        "pool"
+    fn entry(&self) -> &'static Entry {
+        &POOL
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -95,26 +109,6 @@ impl Op for Pool {
             }
         }
         Ok(vec![Tensor::f32([batch, cols], y)?])
-    }
-
-    fn kernels(&self) -> &'static [Kernel] {
-        &POOL_KERNELS
-    }
-
-    fn spec(&self, _kernel: &Kernel, call: &Call<'_>) -> Spec {
-        Spec::new()
-            .set("CLS", *self == Self::Cls)
-            .set("LAST", *self == Self::Last)
-            .set("HAS_MASK", call.has(MASK))
-    }
-
-    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
-        let shape = call.input(X).shape;
-        let dim = |i| shape.dims().get(i).copied().unwrap_or(1);
-        let (batch, cols) = (dim(0), dim(2));
-        let params = PoolParams { batch: batch as u32, tokens: dim(1) as u32, cols: cols as u32 };
-        let grid = fold(batch * cols.div_ceil(COLUMNS));
-        Dispatch { params: ParamBytes::of(&params), grid }
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {
@@ -185,17 +179,22 @@ crate::params! {
     struct NormParams { rows: u32, cols: u32, eps: f32 }
 }
 
-static NORM_KERNELS: [Kernel; 1] = [Kernel {
-    name: "l2_normalize",
-    source: crate::shader!("l2_normalize"),
-    params: NormParams::FIELDS,
-    trusted: true,
-    needs: Needs::NOTHING,
-}];
+static NORM_KERNELS: [&dyn Kernel; 1] =
+    [&Single::new(crate::shader!("l2_normalize"), NormParams::FIELDS, norm_spec, norm_dispatch)];
+
+fn norm_spec(_op: &L2Normalize, _call: &Call<'_>) -> Spec {
+    Spec::new()
+}
+
+fn norm_dispatch(op: &L2Normalize, call: &Call<'_>) -> Dispatch {
+    let x = call.input(X).shape;
+    let params = NormParams { rows: x.rows() as u32, cols: x.last() as u32, eps: op.eps };
+    Dispatch::new(&params, fold(x.rows()))
+}
 
 impl Op for L2Normalize {
-    fn name(&self) -> &'static str {
-        "l2_normalize"
+    fn entry(&self) -> &'static Entry {
+        &L2_NORMALIZE
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -227,20 +226,6 @@ impl Op for L2Normalize {
             y.extend(row.iter().map(|&v| (f64::from(v) * scale) as f32));
         }
         Ok(vec![Tensor::f32(x.shape(), y)?])
-    }
-
-    fn kernels(&self) -> &'static [Kernel] {
-        &NORM_KERNELS
-    }
-
-    fn spec(&self, _kernel: &Kernel, _call: &Call<'_>) -> Spec {
-        Spec::new()
-    }
-
-    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
-        let x = call.input(X).shape;
-        let params = NormParams { rows: x.rows() as u32, cols: x.last() as u32, eps: self.eps };
-        Dispatch { params: ParamBytes::of(&params), grid: fold(x.rows()) }
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {

@@ -6,11 +6,14 @@
 
 use std::sync::Arc;
 
-use super::{
-    Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Op, Request, Tolerance, elementwise,
-};
+use super::elementwise;
+use super::kernel::Dispatch;
+use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
+use super::request::Request;
+use super::single::Single;
+use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
-use crate::gpu::{ParamBytes, Spec};
+use crate::gpu::Spec;
 use crate::tensor::{DType, Dim, Sizes, Sym, SymMeta, Tensor};
 
 const IDS: usize = 0;
@@ -30,12 +33,27 @@ crate::params! {
     struct Params { count: u32, tokens: u32, offset: u32, base: u32 }
 }
 
-static KERNELS: [Kernel; 1] =
-    [elementwise::kernel("positions", crate::shader!("positions"), Params::FIELDS)];
+static KERNELS: [&dyn Kernel; 1] =
+    [&Single::new(crate::shader!("positions"), Params::FIELDS, spec, dispatch)];
+
+fn spec(_op: &Positions, call: &Call<'_>) -> Spec {
+    Spec::new().set("HAS_PADS", call.has(PADS))
+}
+
+fn dispatch(op: &Positions, call: &Call<'_>) -> Dispatch {
+    let ids = call.input(IDS).shape;
+    let params = Params {
+        count: ids.numel() as u32,
+        tokens: ids.last() as u32,
+        offset: op.offset.eval(call.sizes) as u32,
+        base: op.base as u32,
+    };
+    Dispatch::new(&params, elementwise::grid(ids.numel()))
+}
 
 impl Op for Positions {
-    fn name(&self) -> &'static str {
-        "positions"
+    fn entry(&self) -> &'static Entry {
+        &ENTRY
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -71,23 +89,8 @@ impl Op for Positions {
         Ok(vec![Tensor::u32(shape, (0..shape.numel()).map(position).collect())?])
     }
 
-    fn kernels(&self) -> &'static [Kernel] {
-        &KERNELS
-    }
-
-    fn spec(&self, _kernel: &Kernel, call: &Call<'_>) -> Spec {
-        Spec::new().set("HAS_PADS", call.has(PADS))
-    }
-
-    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
-        let ids = call.input(IDS).shape;
-        let params = Params {
-            count: ids.numel() as u32,
-            tokens: ids.last() as u32,
-            offset: self.offset.eval(call.sizes) as u32,
-            base: self.base as u32,
-        };
-        Dispatch { params: ParamBytes::of(&params), grid: elementwise::grid(ids.numel()) }
+    fn dims(&self) -> Vec<Dim> {
+        vec![self.offset]
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {

@@ -8,12 +8,14 @@
 
 use std::sync::Arc;
 
-use super::{
-    Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Op, Request, Rng, Tolerance, rows,
-};
+use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
+use super::request::Request;
+use super::rng::Rng;
+use super::rows::{self, RowOp, Rows};
+use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
-use crate::gpu::{ParamBytes, Spec};
-use crate::tensor::{Meta, SymMeta, Tensor};
+use crate::gpu::ParamBytes;
+use crate::tensor::{Shape, SymMeta, Tensor};
 
 const X: usize = 0;
 const RESIDUAL: usize = 1;
@@ -36,25 +38,39 @@ crate::params! {
     struct Params { rows: u32, cols: u32, rows_per_group: u32, eps: f32 }
 }
 
-static KERNELS: [Kernel; 3] = rows::kernels(
-    ["rms_norm_rows", "rms_norm_subgroup", "rms_norm"],
-    crate::shader!("rms_norm_rows"),
-    crate::shader!("rms_norm"),
-    Params::FIELDS,
-);
+static KERNELS: [&dyn Kernel; 3] = [
+    &Rows::registers("rms_norm_rows", crate::shader!("rms_norm_rows"), &ROWS),
+    &Rows::subgroup("rms_norm_subgroup", crate::shader!("rms_norm"), &ROWS),
+    &Rows::workgroup("rms_norm", crate::shader!("rms_norm"), &ROWS),
+];
 
-/// The operands' shapes with x as rows of what is normalised together: all columns, or a head.
-fn by_head(call: &Call<'_>) -> [Option<Meta>; 3] {
+static ROWS: RowOp<RmsNorm> = RowOp {
+    params: Params::FIELDS,
+    vectors: true,
+    x: by_head,
+    spec: |op, call, spec| {
+        let spec = spec
+            .set("HAS_RESIDUAL", call.has(RESIDUAL))
+            .set("HAS_WEIGHT", call.has(WEIGHT))
+            .set("UNIT_OFFSET", op.unit_offset);
+        if op.with_sum { spec.import("sum_discard", "sum_store") } else { spec }
+    },
+    pack: |op, x, rows_per_group| {
+        let (rows, cols) = (x.rows() as u32, x.last() as u32);
+        ParamBytes::of(&Params { rows, cols, rows_per_group, eps: op.eps })
+    },
+};
+
+/// x as rows of what is normalised together: all columns, or a head.
+fn by_head(call: &Call<'_>) -> Shape {
     let x = call.input(X).shape;
     let cols = if call.has(WEIGHT) { call.input(WEIGHT).shape.last() } else { x.last() };
-    let rows = x.numel().checked_div(cols).unwrap_or(0);
-    let operand = |i: usize| call.inputs.get(i).copied().flatten();
-    [Some(Meta::f32([rows, cols])), operand(RESIDUAL), operand(WEIGHT)]
+    Shape::from([x.numel().checked_div(cols).unwrap_or(0), cols])
 }
 
 impl Op for RmsNorm {
-    fn name(&self) -> &'static str {
-        "rms_norm"
+    fn entry(&self) -> &'static Entry {
+        &ENTRY
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -109,32 +125,6 @@ impl Op for RmsNorm {
             results.push(Tensor::f32(x.shape(), sum.iter().map(|&v| v as f32).collect())?);
         }
         Ok(results)
-    }
-
-    fn kernels(&self) -> &'static [Kernel] {
-        &KERNELS
-    }
-
-    fn accepts(&self, kernel: &Kernel, call: &Call<'_>) -> bool {
-        rows::accepts(kernel, &Call { inputs: &by_head(call), ..*call })
-    }
-
-    fn spec(&self, kernel: &Kernel, call: &Call<'_>) -> Spec {
-        let spec = rows::spec(kernel, &Call { inputs: &by_head(call), ..*call })
-            .set("HAS_RESIDUAL", call.has(RESIDUAL))
-            .set("HAS_WEIGHT", call.has(WEIGHT))
-            .set("UNIT_OFFSET", self.unit_offset);
-        if self.with_sum { spec.import("sum_discard", "sum_store") } else { spec }
-    }
-
-    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
-        let inputs = by_head(call);
-        let call = &Call { inputs: &inputs, ..*call };
-        let x = call.input(X).shape;
-        let (rows_per_group, grid) = rows::grid(call);
-        let params =
-            Params { rows: x.rows() as u32, cols: x.last() as u32, rows_per_group, eps: self.eps };
-        Dispatch { params: ParamBytes::of(&params), grid }
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {

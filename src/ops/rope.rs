@@ -10,13 +10,16 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::elementwise;
+use super::kernel::Dispatch;
+use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
 use super::position::{RopeScaling, rope_tables};
-use super::{
-    Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Op, Request, Rng, Tolerance,
-    elementwise,
-};
+use super::request::Request;
+use super::rng::Rng;
+use super::single::Single;
+use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
-use crate::gpu::{ParamBytes, Spec};
+use crate::gpu::Spec;
 use crate::tensor::{DType, Dim, Shape, Sizes, SymMeta, Tensor};
 
 const X: usize = 0;
@@ -77,7 +80,8 @@ crate::params! {
     }
 }
 
-static KERNELS: [Kernel; 1] = [elementwise::kernel("rope", crate::shader!("rope"), Params::FIELDS)];
+static KERNELS: [&dyn Kernel; 1] =
+    [&Single::new(crate::shader!("rope"), Params::FIELDS, spec, dispatch)];
 
 impl Rope {
     /// Tokens per sequence of x.
@@ -86,9 +90,36 @@ impl Rope {
     }
 }
 
+fn spec(op: &Rope, call: &Call<'_>) -> Spec {
+    Spec::new()
+        .set("HEAD_DIM", op.head_dim as u32)
+        .set("ROTARY_DIM", op.rotary_dim as u32)
+        .set("N_HEADS", op.n_heads as u32)
+        .set("HEADS_FIRST", op.heads_first)
+        .set("INTERLEAVED", op.pairing == Pairing::GptJ)
+        .set("HAS_POSITIONS", call.has(POSITIONS))
+}
+
+fn dispatch(op: &Rope, call: &Call<'_>) -> Dispatch {
+    let x = call.input(X).shape;
+    let tokens = op.tokens(x);
+    let pairs = call.output(0).shape.numel() / 2;
+    let shared = call.input(POSITIONS).shape.rank() == 1;
+    let params = Params {
+        pairs: pairs as u32,
+        tokens: tokens as u32,
+        row: x.last() as u32,
+        column: op.column as u32,
+        offset: op.offset.eval(call.sizes) as u32,
+        batch_positions: if shared { 0 } else { tokens as u32 },
+        table_rows: call.input(COS).shape.rows() as u32,
+    };
+    Dispatch::new(&params, elementwise::grid(pairs))
+}
+
 impl Op for Rope {
-    fn name(&self) -> &'static str {
-        "rope"
+    fn entry(&self) -> &'static Entry {
+        &ENTRY
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -205,35 +236,8 @@ impl Op for Rope {
         (i == X && !self.heads_first).then(|| Arc::new(op) as Arc<dyn Op>)
     }
 
-    fn kernels(&self) -> &'static [Kernel] {
-        &KERNELS
-    }
-
-    fn spec(&self, _kernel: &Kernel, call: &Call<'_>) -> Spec {
-        Spec::new()
-            .set("HEAD_DIM", self.head_dim as u32)
-            .set("ROTARY_DIM", self.rotary_dim as u32)
-            .set("N_HEADS", self.n_heads as u32)
-            .set("HEADS_FIRST", self.heads_first)
-            .set("INTERLEAVED", self.pairing == Pairing::GptJ)
-            .set("HAS_POSITIONS", call.has(POSITIONS))
-    }
-
-    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
-        let x = call.input(X).shape;
-        let tokens = self.tokens(x);
-        let pairs = call.output(0).shape.numel() / 2;
-        let shared = call.input(POSITIONS).shape.rank() == 1;
-        let params = Params {
-            pairs: pairs as u32,
-            tokens: tokens as u32,
-            row: x.last() as u32,
-            column: self.column as u32,
-            offset: self.offset.eval(call.sizes) as u32,
-            batch_positions: if shared { 0 } else { tokens as u32 },
-            table_rows: call.input(COS).shape.rows() as u32,
-        };
-        Dispatch { params: ParamBytes::of(&params), grid: elementwise::grid(pairs) }
+    fn dims(&self) -> Vec<Dim> {
+        vec![self.offset]
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {

@@ -1,12 +1,13 @@
 //! How the kernels over rows (norms, softmax) are chosen, specialised and dispatched.
 //!
-//! Each such op has two shaders: `<op>_rows` holds a row in the registers of one subgroup,
-//! `<op>` reads it again for every pass. All walk `rows_per_group` rows per workgroup.
+//! Such an op has up to two shaders: one holds a row in the registers of one subgroup, the other
+//! reads it again for every pass. All walk `rows_per_group` rows per workgroup.
 
-use super::{Call, Kernel, Needs};
+use super::kernel::{Dispatch, Needs, Stage};
+use super::op::{Call, Kernel, Op};
 use crate::error::{Error, Result};
-use crate::gpu::{Caps, Field, ShaderSource, Spec, fold};
-use crate::tensor::{DType, SymMeta};
+use crate::gpu::{Caps, Field, ParamBytes, ShaderSource, Spec, fold};
+use crate::tensor::{DType, Shape, SymMeta};
 
 /// Vectors of 4 per lane that still fit the registers of a GPU.
 const GPU_VECS: usize = 16;
@@ -16,61 +17,141 @@ const SOFTWARE_VECS: usize = 32;
 /// Rows per workgroup on a software driver, where columns' operands are kept for all of them.
 const SOFTWARE_ROWS: usize = 32;
 
-/// The variants of an op over rows, preferred first: rows in registers, one subgroup per row,
-/// one workgroup per row.
-pub(super) const fn kernels(
-    names: [&'static str; 3],
-    held: ShaderSource,
-    source: ShaderSource,
-    params: &'static [Field],
-) -> [Kernel; 3] {
-    let [rows, subgroup, workgroup] = names;
-    let held = Kernel { name: rows, source: held, params, trusted: true, needs: SUBGROUP };
-    let [subgroup, workgroup] = streamed([subgroup, workgroup], source, params);
-    [held, subgroup, workgroup]
+/// What the kernels over rows of one op share.
+pub(super) struct RowOp<O> {
+    /// Field table of the shaders' `Params`.
+    pub params: &'static [Field],
+    /// Whether the streaming shader can read four values at a time.
+    pub vectors: bool,
+    /// The matrix whose rows are worked on.
+    pub x: fn(&Call<'_>) -> Shape,
+    /// Adds the op's own consts and imports.
+    pub spec: fn(&O, &Call<'_>, Spec) -> Spec,
+    /// The parameter block for so many rows per workgroup.
+    pub pack: fn(&O, Shape, u32) -> ParamBytes,
 }
 
-/// The variants of an op that only streams its rows.
-pub(super) const fn streamed(
-    names: [&'static str; 2],
-    source: ShaderSource,
-    params: &'static [Field],
-) -> [Kernel; 2] {
-    let [subgroup, workgroup] = names;
-    [
-        Kernel { name: subgroup, source, params, trusted: true, needs: SUBGROUP },
-        Kernel { name: workgroup, source, params, trusted: true, needs: Needs::NOTHING },
-    ]
+/// The first operand, as most ops take their rows.
+pub(super) fn first_operand(call: &Call<'_>) -> Shape {
+    call.input(0).shape
 }
-
-const SUBGROUP: Needs = Needs { subgroup: Some((4, 64)), ..Needs::NOTHING };
 
 /// The three ways to work on rows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
+    /// A row in the registers of one subgroup.
     Registers,
+    /// A row streamed by one subgroup.
     Subgroup,
+    /// A row streamed by one workgroup.
     Workgroup,
 }
 
-fn way(kernel: &Kernel) -> Way {
-    match (kernel.source.name.ends_with("_rows"), kernel.needs.subgroup) {
-        (true, _) => Way::Registers,
-        (false, Some(_)) => Way::Subgroup,
-        (false, None) => Way::Workgroup,
+/// A kernel over rows.
+pub(super) struct Rows<O: 'static> {
+    name: &'static str,
+    way: Way,
+    stages: [Stage; 1],
+    of: &'static RowOp<O>,
+}
+
+impl<O> Rows<O> {
+    const fn new(
+        name: &'static str,
+        way: Way,
+        source: ShaderSource,
+        of: &'static RowOp<O>,
+    ) -> Self {
+        Self { name, way, stages: [Stage::trusted(source, of.params)], of }
+    }
+
+    /// Each row in the registers of one subgroup.
+    pub const fn registers(
+        name: &'static str,
+        source: ShaderSource,
+        of: &'static RowOp<O>,
+    ) -> Self {
+        Self::new(name, Way::Registers, source, of)
+    }
+
+    /// Each row streamed by one subgroup.
+    pub const fn subgroup(name: &'static str, source: ShaderSource, of: &'static RowOp<O>) -> Self {
+        Self::new(name, Way::Subgroup, source, of)
+    }
+
+    /// Each row streamed by one workgroup.
+    pub const fn workgroup(
+        name: &'static str,
+        source: ShaderSource,
+        of: &'static RowOp<O>,
+    ) -> Self {
+        Self::new(name, Way::Workgroup, source, of)
     }
 }
 
-/// Whether a variant takes rows of this length and is a sensible choice.
-pub(super) fn accepts(kernel: &Kernel, call: &Call<'_>) -> bool {
-    let cols = call.input(0).shape.last();
-    let limit = if call.caps.software { SOFTWARE_VECS } else { GPU_VECS };
-    match way(kernel) {
-        Way::Registers => cols.is_multiple_of(4) && cols <= 4 * limit * lanes(call.caps) as usize,
+impl<O: Op> Kernel for Rows<O> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn needs(&self) -> Needs {
+        match self.way {
+            Way::Workgroup => Needs::NOTHING,
+            _ => Needs { subgroup: Some((4, 64)), ..Needs::NOTHING },
+        }
+    }
+
+    fn stages(&self) -> &[Stage] {
+        &self.stages
+    }
+
+    fn fits(&self, call: &Call<'_>) -> bool {
+        let cols = (self.of.x)(call).last();
+        let limit = if call.caps.software { SOFTWARE_VECS } else { GPU_VECS };
+        self.way != Way::Registers
+            || cols.is_multiple_of(4) && cols <= 4 * limit * lanes(call.caps) as usize
+    }
+
+    fn rank(&self, call: &Call<'_>) -> f32 {
         // One subgroup that streams a long row leaves a GPU idle; on a software driver barriers
         // cost more than that.
-        Way::Subgroup => call.caps.software || cols <= 16 * lanes(call.caps) as usize,
-        Way::Workgroup => true,
+        let cols = (self.of.x)(call).last();
+        let short = call.caps.software || cols <= 16 * lanes(call.caps) as usize;
+        match self.way {
+            Way::Registers => 1.0,
+            Way::Subgroup if short => 2.0,
+            Way::Workgroup => 3.0,
+            Way::Subgroup => 4.0,
+        }
+    }
+
+    fn spec(&self, _stage: usize, call: &Call<'_>) -> Result<Spec> {
+        let cols = (self.of.x)(call).last();
+        let spec = match self.way {
+            Way::Registers => Spec::new()
+                .set("THREADS", lanes(call.caps))
+                .set("COLS", cols as u32)
+                .set("KEEP_COLUMNS", call.caps.software),
+            Way::Subgroup => Spec::new()
+                .import("reduce_workgroup", "reduce_subgroup")
+                .set("THREADS", lanes(call.caps)),
+            Way::Workgroup => Spec::new().set("THREADS", threads(cols, call.caps)),
+        };
+        let streams = self.way != Way::Registers;
+        let spec = match streams && self.of.vectors && cols.is_multiple_of(4) {
+            true => spec.import("elem_f32", "elem_vec4"),
+            false => spec,
+        };
+        Ok((self.of.spec)(call.instance()?, call, spec))
+    }
+
+    fn dispatch(&self, _stage: usize, call: &Call<'_>) -> Result<Dispatch> {
+        let x = (self.of.x)(call);
+        // At least 64 workgroups where there are as many rows, so that all cores get a share.
+        let rows = x.rows();
+        let per_group = if call.caps.software { (rows / 64).clamp(1, SOFTWARE_ROWS) } else { 1 };
+        let params = (self.of.pack)(call.instance()?, x, per_group as u32);
+        Ok(Dispatch { params, grid: fold(rows.div_ceil(per_group)) })
     }
 }
 
@@ -78,41 +159,10 @@ fn lanes(caps: &Caps) -> u32 {
     caps.subgroup.unwrap_or(1)
 }
 
-/// The part of a variant's spec that all ops over rows share.
-pub(super) fn spec(kernel: &Kernel, call: &Call<'_>) -> Spec {
-    let cols = call.input(0).shape.last();
-    let spec = scalar_spec(kernel, call);
-    match way(kernel) {
-        Way::Registers => spec.set("COLS", cols as u32).set("KEEP_COLUMNS", call.caps.software),
-        _ if cols.is_multiple_of(4) => spec.import("elem_f32", "elem_vec4"),
-        _ => spec,
-    }
-}
-
-/// The same for a kernel that reads its rows one value at a time.
-pub(super) fn scalar_spec(kernel: &Kernel, call: &Call<'_>) -> Spec {
-    match way(kernel) {
-        Way::Registers => Spec::new().set("THREADS", lanes(call.caps)),
-        Way::Subgroup => Spec::new()
-            .import("reduce_workgroup", "reduce_subgroup")
-            .set("THREADS", lanes(call.caps)),
-        Way::Workgroup => Spec::new().set("THREADS", threads(call)),
-    }
-}
-
 /// Invocations of a workgroup that shares a row: long rows keep more lanes busy; a software
 /// driver only pays for more barriers.
-pub(super) fn threads(call: &Call<'_>) -> u32 {
-    let long = call.input(0).shape.last() >= 2048;
-    if long && !call.caps.software && call.caps.max_invocations >= 256 { 256 } else { 64 }
-}
-
-/// Rows per workgroup, and the grid.
-pub(super) fn grid(call: &Call<'_>) -> (u32, [u32; 3]) {
-    let rows = call.input(0).shape.rows();
-    // At least 64 workgroups where there are as many rows, so that all cores get a share.
-    let per_group = if call.caps.software { (rows / 64).clamp(1, SOFTWARE_ROWS) } else { 1 };
-    (per_group as u32, fold(rows.div_ceil(per_group)))
+pub(super) fn threads(cols: usize, caps: &Caps) -> u32 {
+    if cols >= 2048 && !caps.software && caps.max_invocations >= 256 { 256 } else { 64 }
 }
 
 /// The fixed, positive innermost dimension of an f32 operand.

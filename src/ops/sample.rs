@@ -10,12 +10,15 @@
 
 use std::sync::Arc;
 
-use super::{
-    Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Needs, Op, Request, Rng, Tolerance,
-    rows,
-};
+use super::kernel::Dispatch;
+use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
+use super::request::Request;
+use super::rng::Rng;
+use super::rows;
+use super::single::Single;
+use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
-use crate::gpu::{ParamBytes, Spec, fold};
+use crate::gpu::{Spec, fold};
 use crate::tensor::{DType, Dim, Sizes, Sym, SymMeta, Tensor};
 
 const X: usize = 0;
@@ -70,13 +73,8 @@ crate::params! {
     struct Params { rows: u32, cols: u32, step: u32 }
 }
 
-static KERNELS: [Kernel; 1] = [Kernel {
-    name: "sample",
-    source: crate::shader!("sample"),
-    params: Params::FIELDS,
-    trusted: true,
-    needs: Needs::NOTHING,
-}];
+static KERNELS: [&dyn Kernel; 1] =
+    [&Single::new(crate::shader!("sample"), Params::FIELDS, spec, dispatch)];
 
 /// One step of PCG's generator and its output permutation, as in the shader.
 fn hash(value: u32) -> u32 {
@@ -138,9 +136,20 @@ impl Sampling {
     }
 }
 
+fn spec(_op: &Sample, call: &Call<'_>) -> Spec {
+    Spec::new().set("THREADS", rows::threads(call.input(0).shape.last(), call.caps))
+}
+
+fn dispatch(op: &Sample, call: &Call<'_>) -> Dispatch {
+    let x = call.input(X).shape;
+    let step = op.step.eval(call.sizes) as u32;
+    let params = Params { rows: x.rows() as u32, cols: x.last() as u32, step };
+    Dispatch::new(&params, fold(x.rows()))
+}
+
 impl Op for Sample {
-    fn name(&self) -> &'static str {
-        "sample"
+    fn entry(&self) -> &'static Entry {
+        &ENTRY
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -174,19 +183,8 @@ impl Op for Sample {
         Ok(vec![Tensor::u32(crate::tensor::Shape::new(lead)?, index)?])
     }
 
-    fn kernels(&self) -> &'static [Kernel] {
-        &KERNELS
-    }
-
-    fn spec(&self, _kernel: &Kernel, call: &Call<'_>) -> Spec {
-        Spec::new().set("THREADS", rows::threads(call))
-    }
-
-    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
-        let x = call.input(X).shape;
-        let step = self.step.eval(call.sizes) as u32;
-        let params = Params { rows: x.rows() as u32, cols: x.last() as u32, step };
-        Dispatch { params: ParamBytes::of(&params), grid: fold(x.rows()) }
+    fn dims(&self) -> Vec<Dim> {
+        vec![self.step]
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {

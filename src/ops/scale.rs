@@ -5,12 +5,15 @@
 
 use std::sync::Arc;
 
-use super::{
-    Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Op, Request, Rng, Tolerance,
-    elementwise,
-};
+use super::elementwise;
+use super::kernel::Dispatch;
+use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
+use super::request::Request;
+use super::rng::Rng;
+use super::single::Single;
+use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
-use crate::gpu::{ParamBytes, Spec};
+use crate::gpu::Spec;
 use crate::tensor::{DType, SymMeta, Tensor};
 
 /// Multiplication by a constant, with an optional soft cap; operand `x`.
@@ -27,12 +30,23 @@ crate::params! {
     struct Params { count: u32, scale: f32, cap: f32 }
 }
 
-static KERNELS: [Kernel; 1] =
-    [elementwise::kernel("scale", crate::shader!("scale"), Params::FIELDS)];
+static KERNELS: [&dyn Kernel; 1] =
+    [&Single::new(crate::shader!("scale"), Params::FIELDS, spec, dispatch)];
+
+fn spec(op: &Scale, _call: &Call<'_>) -> Spec {
+    Spec::new().set("HAS_CAP", op.cap.is_some())
+}
+
+fn dispatch(op: &Scale, call: &Call<'_>) -> Dispatch {
+    let count = call.output(0).shape.numel();
+    let cap = op.cap.unwrap_or(0.0);
+    let params = Params { count: count as u32, scale: op.scale, cap };
+    Dispatch::new(&params, elementwise::grid(count))
+}
 
 impl Op for Scale {
-    fn name(&self) -> &'static str {
-        "scale"
+    fn entry(&self) -> &'static Entry {
+        &ENTRY
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -67,21 +81,6 @@ impl Op for Scale {
             self.cap.map(f64::from).map_or(scaled, |cap| cap * (scaled / cap).tanh()) as f32
         };
         Ok(vec![Tensor::f32(x.shape(), x.as_f32()?.iter().map(scaled).collect())?])
-    }
-
-    fn kernels(&self) -> &'static [Kernel] {
-        &KERNELS
-    }
-
-    fn spec(&self, _kernel: &Kernel, _call: &Call<'_>) -> Spec {
-        Spec::new().set("HAS_CAP", self.cap.is_some())
-    }
-
-    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
-        let count = call.output(0).shape.numel();
-        let cap = self.cap.unwrap_or(0.0);
-        let params = Params { count: count as u32, scale: self.scale, cap };
-        Dispatch { params: ParamBytes::of(&params), grid: elementwise::grid(count) }
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {

@@ -6,11 +6,13 @@
 
 use std::sync::Arc;
 
-use super::{
-    Args, Built, Call, Case, Cost, Dispatch, Entry, Kernel, Op, Request, Rng, Tolerance, rows,
-};
+use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
+use super::request::Request;
+use super::rng::Rng;
+use super::rows::{self, RowOp, Rows};
+use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
-use crate::gpu::{ParamBytes, Spec};
+use crate::gpu::ParamBytes;
 use crate::tensor::{SymMeta, Tensor};
 
 /// Softmax or log-softmax over the innermost dimension; operand `x`.
@@ -25,16 +27,26 @@ crate::params! {
     struct Params { rows: u32, cols: u32, rows_per_group: u32 }
 }
 
-static KERNELS: [Kernel; 3] = rows::kernels(
-    ["softmax_rows", "softmax_subgroup", "softmax"],
-    crate::shader!("softmax_rows"),
-    crate::shader!("softmax"),
-    Params::FIELDS,
-);
+static KERNELS: [&dyn Kernel; 3] = [
+    &Rows::registers("softmax_rows", crate::shader!("softmax_rows"), &ROWS),
+    &Rows::subgroup("softmax_subgroup", crate::shader!("softmax"), &ROWS),
+    &Rows::workgroup("softmax", crate::shader!("softmax"), &ROWS),
+];
+
+static ROWS: RowOp<Softmax> = RowOp {
+    params: Params::FIELDS,
+    vectors: true,
+    x: rows::first_operand,
+    spec: |op, _call, spec| spec.set("LOG", op.log),
+    pack: |_op, x, rows_per_group| {
+        let (rows, cols) = (x.rows() as u32, x.last() as u32);
+        ParamBytes::of(&Params { rows, cols, rows_per_group })
+    },
+};
 
 impl Op for Softmax {
-    fn name(&self) -> &'static str {
-        if self.log { "log_softmax" } else { "softmax" }
+    fn entry(&self) -> &'static Entry {
+        if self.log { &LOG_ENTRY } else { &ENTRY }
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -72,25 +84,6 @@ impl Op for Softmax {
             }));
         }
         Ok(vec![Tensor::f32(x.shape(), y)?])
-    }
-
-    fn kernels(&self) -> &'static [Kernel] {
-        &KERNELS
-    }
-
-    fn accepts(&self, kernel: &Kernel, call: &Call<'_>) -> bool {
-        rows::accepts(kernel, call)
-    }
-
-    fn spec(&self, kernel: &Kernel, call: &Call<'_>) -> Spec {
-        rows::spec(kernel, call).set("LOG", self.log)
-    }
-
-    fn dispatch(&self, _kernel: &Kernel, call: &Call<'_>) -> Dispatch {
-        let x = call.input(0).shape;
-        let (rows_per_group, grid) = rows::grid(call);
-        let params = Params { rows: x.rows() as u32, cols: x.last() as u32, rows_per_group };
-        Dispatch { params: ParamBytes::of(&params), grid }
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {

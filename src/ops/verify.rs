@@ -1,10 +1,13 @@
 //! Every kernel variant against its op's f64 reference: for tests, `verify ops` and, with a
 //! few cases, for the certification of a variant before its first use on an adapter.
 
-use super::{Call, Case, Entry, Kernel, RunOptions, registry, run, run_cpu};
-use crate::error::{Error, Result};
+use super::eager::{RunOptions, run, run_cpu};
+use super::kernel::Precision;
+use super::op::{Case, Entry, Kernel};
+use super::registry::registry;
+use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::tensor::Meta;
+use crate::tensor::Tensor;
 
 /// What became of one case on one variant.
 #[derive(Clone, Debug)]
@@ -38,11 +41,12 @@ pub enum Outcome {
 /// Bytes the eager runner adds behind a result.
 const GUARD: u64 = 256;
 
-fn judge(case: &Case, got: &[crate::tensor::Tensor]) -> Result<Outcome> {
+fn judge(case: &Case, got: &[Tensor], precision: Precision) -> Result<Outcome> {
     let want = case.reference()?;
+    let tolerance = case.tolerance.at(precision);
     let (mut nmse, mut max_abs) = (0.0f64, 0.0f64);
     for (i, (got, want)) in got.iter().zip(&want).enumerate() {
-        let found = case.tolerance.compare(got, want, i)?;
+        let found = tolerance.compare(got, want, i)?;
         if !found.passed {
             let message = format!(
                 "result {i}: NMSE {:.2e}, max abs {:.2e}, worst at element {}",
@@ -62,36 +66,45 @@ fn judge(case: &Case, got: &[crate::tensor::Tensor]) -> Result<Outcome> {
     }
 }
 
-/// Runs one case on one variant.
-pub fn verify_case(gpu: &Gpu, case: &Case, kernel: &Kernel) -> Outcome {
-    try_case(gpu, case, kernel).unwrap_or_else(|e: Error| Outcome::Failed(e.to_string()))
+/// Runs one case on one variant, held to the variant's own precision.
+pub fn verify_case(gpu: &Gpu, case: &Case, kernel: &dyn Kernel) -> Outcome {
+    try_case(gpu, case, kernel, Precision::Fast).unwrap_or_else(|e| Outcome::Failed(e.to_string()))
 }
 
-/// The same, with the device's own errors kept apart from wrong results.
-pub(super) fn try_case(gpu: &Gpu, case: &Case, kernel: &Kernel) -> Result<Outcome> {
-    if let Some(lack) = kernel.needs.missing(gpu.caps()) {
+/// The same, with the device's own errors kept apart from wrong results; only for kernels of at
+/// most this precision.
+pub(super) fn try_case(
+    gpu: &Gpu,
+    case: &Case,
+    kernel: &dyn Kernel,
+    precision: Precision,
+) -> Result<Outcome> {
+    let caps = gpu.caps();
+    if let Some(lack) = kernel.needs().missing(caps) {
         return Ok(Outcome::NotRun(format!("the device lacks {lack}")));
     }
-    let metas: Vec<_> = case.inputs.iter().map(|t| t.as_ref().map(|t| t.meta())).collect();
-    let sym: Vec<_> = metas.iter().map(|m| m.map(Into::into)).collect();
-    let outputs = case.op.infer(&sym)?;
-    let outputs: Vec<Meta> = outputs.iter().map(|m| m.eval(&case.sizes)).collect::<Result<_>>()?;
-    let caps = gpu.caps();
-    let call = Call { inputs: &metas, outputs: &outputs, sizes: &case.sizes, caps, part: None };
-    if metas.iter().flatten().chain(&outputs).any(|m| m.bytes() as u64 + GUARD > caps.max_binding) {
-        return Ok(Outcome::NotRun("larger than the device's largest binding".to_owned()));
+    let turned_away = case.with_call(caps, |call| {
+        let metas = call.inputs.iter().flatten().chain(call.outputs);
+        if metas.into_iter().any(|m| m.bytes() as u64 + GUARD > caps.max_binding) {
+            return Some("larger than the device's largest binding");
+        }
+        (!kernel.fits(call)).then_some("the variant does not take these shapes")
+    })?;
+    if let Some(why) = turned_away {
+        return Ok(Outcome::NotRun(why.to_owned()));
     }
-    if !case.op.accepts(kernel, &call) {
-        return Ok(Outcome::NotRun("the variant does not take these shapes".to_owned()));
+    if kernel.precision() > Precision::Exact && !case.fits_f16() {
+        return Ok(Outcome::NotRun("values beyond f16".to_owned()));
     }
-    let options = RunOptions { kernel: Some(kernel.name), ..RunOptions::default() };
-    judge(case, &run(gpu, &*case.op, &case.inputs, &case.sizes, options)?)
+    let options = RunOptions { kernel: Some(kernel.name()), precision, ..RunOptions::default() };
+    let got = run(gpu, &*case.op, &case.inputs, &case.sizes, options)?;
+    judge(case, &got, kernel.precision())
 }
 
 /// Runs one case on the CPU route.
 pub fn verify_cpu(case: &Case) -> Outcome {
     run_cpu(&*case.op, &case.inputs, &case.sizes)
-        .and_then(|got| judge(case, &got))
+        .and_then(|got| judge(case, &got, Precision::Exact))
         .unwrap_or_else(|e| Outcome::Failed(e.to_string()))
 }
 
@@ -110,7 +123,7 @@ pub fn verify_entry(gpu: Option<&Gpu>, entry: &'static Entry) -> Vec<Verdict> {
     let kernels = entry.kernels.iter();
     kernels
         .flat_map(|k| cases.iter().map(move |c| (k, c)))
-        .map(|(k, c)| verdict(k.name, c, verify_case(gpu, c, k)))
+        .map(|(k, c)| verdict(k.name(), c, verify_case(gpu, c, *k)))
         .collect()
 }
 

@@ -247,7 +247,7 @@ fn attentions(args: &AttentionArgs) -> Result<Vec<Heads>> {
 /// Names of the variants to measure, `None` being the op's own choice. Errors when the op has
 /// no variant of the name asked for.
 fn variants(work: &Work, asked: &str, kernels: bool) -> Result<Vec<Option<&'static str>>> {
-    let known = || work.instance.kernels().iter().map(|kernel| kernel.name);
+    let known = || work.instance.entry().kernels.iter().map(|kernel| kernel.name());
     match asked {
         "auto" => Ok(vec![None]),
         "all" if !kernels => Ok(vec![None]),
@@ -330,7 +330,7 @@ impl Bench<'_> {
             Ok(prepared) => prepared,
             Err(error) => return not_run(&name, error),
         };
-        let name = prepared.kernel().name.to_owned();
+        let name = prepared.kernel().name().to_owned();
         let failed = |reason: String, error| (name.clone(), Outcome::Failed { reason, error });
         let mut commands = gpu.commands(&name);
         prepared.record(&mut commands.pass());
@@ -338,8 +338,7 @@ impl Bench<'_> {
             Ok(got) => got,
             Err(error) => return Ok(failed(error.to_string(), None)),
         };
-        // f16 arithmetic rounds operands to 11 bits.
-        let limit = if prepared.kernel().needs.f16 { 1e-6 } else { 1e-10 };
+        let limit = prepared.kernel().precision().nmse();
         let error = distance(&got, expected)?;
         if error.is_nan() || error > limit {
             let reason = format!("NMSE {error:.1e} against the CPU path, allowed {limit:.0e}");

@@ -125,7 +125,14 @@ impl Work {
     /// Arithmetic and memory traffic, which are the same on every device.
     pub fn cost(&self) -> Result<Cost> {
         let (outputs, sizes, caps) = (self.results()?, &Sizes::default(), &Caps::baseline());
-        let call = Call { inputs: &self.operands, outputs: &outputs, sizes, caps, part: None };
+        let call = Call {
+            op: &*self.instance,
+            inputs: &self.operands,
+            outputs: &outputs,
+            sizes,
+            caps,
+            part: None,
+        };
         Ok(self.instance.cost(&call))
     }
 

@@ -1,7 +1,9 @@
 //! What every attention kernel is tested with.
 
 use super::{Attention, HeadLayout, relative_buckets};
-use crate::ops::{Case, Rng, Tolerance};
+use crate::ops::op::Case;
+use crate::ops::rng::Rng;
+use crate::ops::tolerance::Tolerance;
 use crate::tensor::{DType, Dim, Shape, Sizes, Sym, Tensor};
 
 /// [batch, query heads, key/value heads, queries, keys, head_dim].

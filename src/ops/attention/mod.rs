@@ -11,7 +11,10 @@
 
 mod bucket;
 mod cases;
-mod kernels;
+mod decode;
+mod flash;
+mod lanes;
+mod launch;
 mod problem;
 mod reference;
 mod request;
@@ -21,11 +24,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use bucket::{relative_bucket, relative_buckets};
+use decode::Decode;
+use flash::Flash;
+use lanes::Lanes;
 use problem::{Extent, View};
 
-use super::{Args, Call, Cost, Dispatch, Entry, Kernel, Op};
+use super::op::{Args, Call, Cost, Entry, Kernel, Op};
 use crate::error::{Error, Result};
-use crate::gpu::Spec;
 use crate::tensor::{DType, Dim, Shape, Sizes, SymMeta, Tensor};
 
 const Q: usize = 0;
@@ -100,6 +105,10 @@ impl Attention {
             extent.kv_len = extent.kv_len.min(self.q_offset.eval(sizes) + extent.q_len);
         }
         extent
+    }
+
+    fn call_extent(&self, call: &Call<'_>) -> Extent {
+        self.extent(call.input(Q).shape, call.input(K).shape, call.sizes)
     }
 
     fn output_shape(&self, q: Shape, extent: Extent) -> Shape {
@@ -211,8 +220,8 @@ impl Attention {
 }
 
 impl Op for Attention {
-    fn name(&self) -> &'static str {
-        "attention"
+    fn entry(&self) -> &'static Entry {
+        &ENTRY
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -274,24 +283,12 @@ impl Op for Attention {
         Some(Arc::new(op))
     }
 
-    fn kernels(&self) -> &'static [Kernel] {
-        &kernels::KERNELS
-    }
-
-    fn accepts(&self, kernel: &Kernel, call: &Call<'_>) -> bool {
-        kernels::accepts(self, kernel, call)
-    }
-
-    fn spec(&self, kernel: &Kernel, call: &Call<'_>) -> Spec {
-        kernels::spec(self, kernel, call)
-    }
-
-    fn dispatch(&self, kernel: &Kernel, call: &Call<'_>) -> Dispatch {
-        kernels::dispatch(self, kernel, call)
+    fn dims(&self) -> Vec<Dim> {
+        vec![self.q_offset]
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {
-        let extent = self.extent(call.input(Q).shape, call.input(K).shape, call.sizes);
+        let extent = self.call_extent(call);
         let offset = self.q_offset.eval(call.sizes);
         let seen = |i| self.visible(i + offset, extent.kv_len).len();
         let pairs: usize = (0..extent.q_len).map(seen).sum();
@@ -300,12 +297,14 @@ impl Op for Attention {
     }
 }
 
+static KERNELS: [&dyn Kernel; 3] = [&Decode::new(), &Lanes::new(), &Flash::new()];
+
 /// Registry entry.
 pub static ENTRY: Entry = Entry {
     name: "attention",
     aliases: &["sdpa"],
     summary: "out = softmax(softcap(scale q k^T) + bias) v over the keys each query sees",
-    kernels: &kernels::KERNELS,
+    kernels: &KERNELS,
     cases: cases::cases,
     build: request::build,
 };

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{Attention, HeadLayout};
 use crate::error::{Error, Result};
-use crate::ops::Args;
+use crate::ops::op::Args;
 use crate::tensor::{Shape, Tensor};
 
 /// Where an operand's heads lie: the first element, and elements between two batches, tokens

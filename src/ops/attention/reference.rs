@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::Attention;
 use super::problem::Problem;
 use crate::error::Result;
-use crate::ops::Args;
+use crate::ops::op::Args;
 use crate::tensor::Tensor;
 
 /// The keys that one query of one head sees, with its weight on each: the softmax, in f64.

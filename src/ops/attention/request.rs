@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{Attention, HeadLayout};
 use crate::error::{Error, Result};
-use crate::ops::{Built, Request};
+use crate::ops::op::Built;
+use crate::ops::request::Request;
 use crate::tensor::{Dim, Tensor};
 
 /// Inputs q, k, v `[b, h, tokens, d]`, optional key_mask `[b, s]`, bias `[1|b, 1|h, 1|q, s]`, or a

@@ -6,7 +6,7 @@ use super::problem::Problem;
 use super::reference::softmax;
 use super::{Attention, HeadLayout};
 use crate::error::Result;
-use crate::ops::{Args, Op};
+use crate::ops::op::{Args, Op};
 use crate::tensor::{Dim, Shape, SymMeta, Tensor};
 
 impl Attention {

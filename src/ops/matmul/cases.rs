@@ -1,7 +1,11 @@
 //! What matmul is tested with.
 
-use super::{Layout, Matmul, Sizes3};
-use crate::ops::{Activation, Case, Rng, Tolerance};
+use super::sizes::Sizes3;
+use super::{Layout, Matmul};
+use crate::ops::activation::Activation;
+use crate::ops::op::Case;
+use crate::ops::rng::Rng;
+use crate::ops::tolerance::Tolerance;
 use crate::tensor::{DType, Tensor};
 
 /// One case before its operands are drawn.

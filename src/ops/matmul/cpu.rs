@@ -2,9 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::{BIAS, Matmul, RESIDUAL, Sizes3, WEIGHT, X};
+use super::sizes::Sizes3;
+use super::{BIAS, Matmul, RESIDUAL, WEIGHT, X};
 use crate::error::Result;
-use crate::ops::Args;
+use crate::ops::op::Args;
 use crate::tensor::{Shape, Tensor};
 use crate::trusted::{Matrix, multiply};
 

@@ -14,14 +14,25 @@
 
 mod cases;
 mod cpu;
+mod gemv;
+mod launch;
+mod sizes;
+mod subgroup;
+mod tiled;
 
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{Activation, Args, Built, Call, Cost, Dispatch, Entry, Kernel, Needs, Op, Request};
+use gemv::Gemv;
+use sizes::Sizes3;
+use subgroup::Subgroup;
+use tiled::Tiled;
+
+use super::activation::Activation;
+use super::op::{Args, Built, Call, Cost, Entry, Kernel, Op};
+use super::request::Request;
 use crate::error::{Error, Result};
-use crate::gpu::{ParamBytes, Spec, fold};
-use crate::tensor::{DType, Dim, Shape, SymMeta, Tensor};
+use crate::tensor::{DType, Dim, SymMeta, Tensor};
 
 const X: usize = 0;
 const WEIGHT: usize = 1;
@@ -83,105 +94,19 @@ impl Matmul {
     }
 }
 
-crate::params! {
-    /// Twin of `Params` in `shaders/shared/matmul_params.wgsl`.
-    struct Params {
-        m: u32,
-        n: u32,
-        k: u32,
-        batch: u32,
-        w_batch_stride: u32,
-        y_row_stride: u32,
-        n_offset: u32,
-        batch_offset: u32,
-    }
-}
-
-/// The sizes of one product. With one weight for all of x, and x not transposed, all rows of x
-/// are one matrix and `batch` is 1.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Sizes3 {
-    batch: usize,
-    m: usize,
-    n: usize,
-    k: usize,
-    w_batch_stride: usize,
-}
-
-impl Sizes3 {
-    fn new(layout: Layout, x: Shape, weight: Shape) -> Self {
-        let (xd, wd) = (x.dims(), weight.dims());
-        let (a, b) = (xd.get(xd.len().wrapping_sub(2)).copied().unwrap_or(1), x.last());
-        let (m, k) = if layout.x_transposed() { (b, a) } else { (a, b) };
-        let (a, b) = (wd.get(wd.len().wrapping_sub(2)).copied().unwrap_or(1), weight.last());
-        let n = if layout.w_transposed() { a } else { b };
-        let batch = x.numel().checked_div(m * k).unwrap_or(0);
-        let shared = weight.numel() == n * k;
-        match (shared, layout.x_transposed()) {
-            (true, false) => Self { batch: 1, m: m * batch, n, k, w_batch_stride: 0 },
-            (true, true) => Self { batch, m, n, k, w_batch_stride: 0 },
-            (false, _) => Self { batch, m, n, k, w_batch_stride: n * k },
-        }
-    }
-}
-
-/// How a variant covers the result.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Tile {
-    /// Up to `rows` rows and 8 columns per workgroup.
-    Gemv { rows: u32 },
-    /// 8 `blocks` rows by 8 columns per lane.
-    Subgroup { blocks: u32 },
-    /// A square of this side; `quads`: 16-byte loads, for whole groups of four.
-    Tiled { side: u32, quads: bool },
-}
-
-const fn kernel(name: &'static str, tile: Tile) -> Kernel {
-    let source = match tile {
-        Tile::Gemv { .. } => crate::shader!("matmul_gemv"),
-        Tile::Subgroup { .. } => crate::shader!("matmul_subgroup"),
-        Tile::Tiled { .. } => crate::shader!("matmul_tiled"),
-    };
-    let needs = match tile {
-        Tile::Gemv { .. } => Needs::NOTHING,
-        // CPU drivers: wider subgroups belong to devices whose workgroup memory is fast.
-        Tile::Subgroup { .. } => Needs { subgroup: Some((4, 8)), ..Needs::NOTHING },
-        Tile::Tiled { side, .. } => Needs { invocations: side * side / 64, ..Needs::NOTHING },
-    };
-    Kernel { name, source, params: Params::FIELDS, trusted: true, needs }
-}
-
-/// Preferred first. The subgroup tiles differ in height: rows beyond m cost as much as rows
-/// below it. 40 rows make the most of a load, 32 divide common batches.
-const TABLE: [(&str, Tile); 9] = [
-    ("matmul_gemv", Tile::Gemv { rows: 1 }),
-    ("matmul_subgroup_8", Tile::Subgroup { blocks: 1 }),
-    ("matmul_subgroup_16", Tile::Subgroup { blocks: 2 }),
-    ("matmul_subgroup_40", Tile::Subgroup { blocks: 5 }),
-    ("matmul_subgroup_32", Tile::Subgroup { blocks: 4 }),
-    ("matmul_gemv_8", Tile::Gemv { rows: 8 }),
-    ("matmul_tiled_128", Tile::Tiled { side: 128, quads: true }),
-    ("matmul_tiled_quads", Tile::Tiled { side: 64, quads: true }),
-    ("matmul_tiled", Tile::Tiled { side: 64, quads: false }),
+/// A subgroup's rows beyond m cost as much as rows below it: 40 rows make the most of a load, 32
+/// divide common batches.
+static KERNELS: [&dyn Kernel; 9] = [
+    &Gemv::new("matmul_gemv", 1),
+    &Subgroup::new("matmul_subgroup_8", 1),
+    &Subgroup::new("matmul_subgroup_16", 2),
+    &Subgroup::new("matmul_subgroup_40", 5),
+    &Subgroup::new("matmul_subgroup_32", 4),
+    &Gemv::new("matmul_gemv_8", 8),
+    &Tiled::new("matmul_tiled_128", 128, true),
+    &Tiled::new("matmul_tiled_quads", 64, true),
+    &Tiled::new("matmul_tiled", 64, false),
 ];
-
-static KERNELS: [Kernel; TABLE.len()] = {
-    let mut kernels = [const { kernel(TABLE[0].0, TABLE[0].1) }; TABLE.len()];
-    let mut i = 0;
-    while i < TABLE.len() {
-        kernels[i] = kernel(TABLE[i].0, TABLE[i].1);
-        i += 1;
-    }
-    kernels
-};
-
-/// Rows from which the tallest subgroup tile wins whatever the remainder.
-const TALL_ROWS: usize = 384;
-
-fn tile_of(kernel: &Kernel) -> Tile {
-    let row = TABLE.iter().find(|(name, _)| *name == kernel.name);
-    row.map_or(Tile::Tiled { side: 64, quads: false }, |&(_, tile)| tile)
-}
 
 impl Matmul {
     fn sizes(&self, call: &Call<'_>) -> Sizes3 {
@@ -190,8 +115,8 @@ impl Matmul {
 }
 
 impl Op for Matmul {
-    fn name(&self) -> &'static str {
-        "matmul"
+    fn entry(&self) -> &'static Entry {
+        &ENTRY
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -247,96 +172,6 @@ impl Op for Matmul {
 
     fn run_cpu(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {
         cpu::fast(self, args)
-    }
-
-    fn kernels(&self) -> &'static [Kernel] {
-        &KERNELS
-    }
-
-    // Conditions on m are one-sided, so that a plan that compiled for the sizes it probed finds
-    // a kernel for every size between.
-    fn accepts(&self, kernel: &Kernel, call: &Call<'_>) -> bool {
-        let s = self.sizes(call);
-        let (x_t, w_t) = (self.layout.x_transposed(), self.layout.w_transposed());
-        let quads = !x_t && s.k.is_multiple_of(4) && (w_t || s.n.is_multiple_of(4));
-        match tile_of(kernel) {
-            Tile::Gemv { rows } => !x_t && w_t && s.k.is_multiple_of(8) && s.m <= rows as usize,
-            Tile::Subgroup { blocks: 5 } => quads && s.m >= TALL_ROWS,
-            Tile::Subgroup { blocks: 4 } => quads,
-            Tile::Subgroup { blocks } => quads && s.m <= 8 * blocks as usize,
-            Tile::Tiled { side: 128, .. } => quads && s.m >= 256 && s.n >= 256,
-            Tile::Tiled { quads: needed, .. } => quads || !needed,
-        }
-    }
-
-    fn spec(&self, kernel: &Kernel, call: &Call<'_>) -> Spec {
-        let tile = tile_of(kernel);
-        let mut spec = Spec::new()
-            .set("ACT", self.activation.code())
-            .set("HAS_BIAS", call.has(BIAS))
-            .set("HAS_RESIDUAL", call.has(RESIDUAL));
-        // The same weights read eight, four or one at a time.
-        let [eight, four, one] = match call.input(WEIGHT).dtype {
-            DType::F16 => ["weight8_f16", "weight_f16", "weight_f16_scalar"],
-            DType::BF16 => ["weight8_bf16", "weight_bf16", "weight_bf16_scalar"],
-            _ => ["weight8_f32", "weight_f32", "weight_f32_scalar"],
-        };
-        match tile {
-            Tile::Gemv { rows } => {
-                spec = spec.import("weight8_f32", eight).set("ROWS", rows);
-                if let Some(size) = call.caps.subgroup {
-                    spec = spec.import("reduce_workgroup", "reduce_subgroup").set("THREADS", size);
-                }
-                spec
-            }
-            Tile::Subgroup { blocks } => spec
-                .import("weight_f32", four)
-                .set("W_TRANSPOSED", self.layout.w_transposed())
-                .set("ROW_BLOCKS", blocks)
-                .set("SUBGROUP", call.caps.subgroup.unwrap_or(8)),
-            Tile::Tiled { side, quads } => {
-                spec = spec
-                    .import("weight_f32_scalar", if quads { four } else { one })
-                    .set("X_TRANSPOSED", self.layout.x_transposed())
-                    .set("W_TRANSPOSED", self.layout.w_transposed())
-                    .set("TILE_M", side)
-                    .set("TILE_N", side);
-                if quads { spec.import("x_scalar", "x_vec4") } else { spec }
-            }
-        }
-    }
-
-    fn dispatch(&self, kernel: &Kernel, call: &Call<'_>) -> Dispatch {
-        let mut s = self.sizes(call);
-        let total_n = s.n;
-        let (mut n_offset, mut batch_offset) = (0, 0);
-        if let Some(part) = call.part {
-            // The parted first dimension is n, or the first of the weight's leading dimensions.
-            if s.w_batch_stride == 0 {
-                (s.n, n_offset) = (part.rows, part.first);
-            } else {
-                let first = call.input(WEIGHT).shape.dims().first().copied().unwrap_or(1).max(1);
-                let per_row = s.batch / first;
-                (s.batch, batch_offset) = (part.rows * per_row, part.first * per_row);
-            }
-        }
-        let (tile_m, tile_n) = match tile_of(kernel) {
-            Tile::Gemv { rows } => (rows, 8),
-            Tile::Subgroup { blocks } => (8 * blocks, 8 * call.caps.subgroup.unwrap_or(8)),
-            Tile::Tiled { side, .. } => (side, side),
-        };
-        let tiles = s.m.div_ceil(tile_m as usize) * s.n.div_ceil(tile_n as usize);
-        let params = Params {
-            m: s.m as u32,
-            n: s.n as u32,
-            k: s.k as u32,
-            batch: s.batch as u32,
-            w_batch_stride: s.w_batch_stride as u32,
-            y_row_stride: total_n as u32,
-            n_offset: n_offset as u32,
-            batch_offset: batch_offset as u32,
-        };
-        Dispatch { params: ParamBytes::of(&params), grid: fold(s.batch * tiles) }
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {

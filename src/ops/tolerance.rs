@@ -1,45 +1,8 @@
-//! Test cases as data, and how a result is judged.
+//! How a result is judged: bounds on its error against the f64 reference.
 
-use std::sync::Arc;
-
-use super::{Args, Op};
+use super::kernel::Precision;
 use crate::error::{Error, Result};
-use crate::tensor::{Sizes, Tensor};
-
-/// One op instance with operands and the error it may have.
-#[derive(Clone)]
-pub struct Case {
-    /// What the case is about, shapes included.
-    pub label: String,
-    /// The instance.
-    pub op: Arc<dyn Op>,
-    /// Operands by position.
-    pub inputs: Vec<Option<Tensor>>,
-    /// Values of the symbols that attributes refer to.
-    pub sizes: Sizes,
-    /// Allowed error.
-    pub tolerance: Tolerance,
-}
-
-impl Case {
-    /// A case without symbols.
-    pub fn new(
-        label: impl Into<String>,
-        op: impl Op,
-        inputs: Vec<Option<Tensor>>,
-        tolerance: Tolerance,
-    ) -> Self {
-        let sizes = Sizes::default();
-        Self { label: label.into(), op: Arc::new(op), inputs, sizes, tolerance }
-    }
-
-    /// The reference's results.
-    pub fn reference(&self) -> Result<Vec<Tensor>> {
-        let tensors: Vec<_> = self.inputs.iter().map(Option::as_ref).collect();
-        let args = Args { op: self.op.name(), tensors: &tensors, sizes: &self.sizes };
-        self.op.reference(&args)
-    }
-}
+use crate::tensor::Tensor;
 
 /// Allowed error against the f64 reference. All three bounds must hold, and NaN never passes
 /// unless the reference is NaN at the same place.
@@ -65,6 +28,21 @@ impl Tolerance {
     /// Bit-for-bit equality of values, for ops that only move or select data.
     pub fn exact() -> Self {
         Self { nmse: 0.0, abs: 0.0, rel: 0.0, bound: None }
+    }
+
+    /// The same for a kernel of this precision. One that rounds its multiplicands to f16 may err
+    /// by 2^-11 of each, where the f32 bounds allow for 2^-24: all are 2^13 times as wide, and the
+    /// mean as the square of the roundoff says.
+    #[must_use]
+    pub fn at(&self, precision: Precision) -> Self {
+        let mut out = self.clone();
+        if precision == Precision::Fast {
+            const WIDER: f64 = 8192.0;
+            out.nmse = out.nmse.max(precision.nmse());
+            (out.abs, out.rel) = (out.abs * WIDER, out.rel * WIDER);
+            out.bound = out.bound.map(|b| b.iter().map(|v| v * WIDER).collect());
+        }
+        out
     }
 
     /// The same with a bound per element of the first result.
@@ -131,56 +109,4 @@ pub struct Comparison {
     pub worst: Option<usize>,
     /// Whether all bounds hold.
     pub passed: bool,
-}
-
-/// A small fixed generator (SplitMix64), so that cases are the same on every run and machine.
-#[derive(Clone, Debug)]
-pub struct Rng(u64);
-
-impl Rng {
-    /// A generator that always gives the same numbers for the same seed.
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next 64 bits.
-    pub fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in [0, 1).
-    pub fn uniform(&mut self) -> f64 {
-        (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// Standard normal (Box and Muller).
-    pub fn normal(&mut self) -> f32 {
-        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
-        (radius * (std::f64::consts::TAU * self.uniform()).cos()) as f32
-    }
-
-    /// An integer below `n`.
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.next_u64() % n.max(1) as u64) as usize
-    }
-
-    /// A tensor of standard normal values.
-    pub fn tensor<const N: usize>(&mut self, dims: [usize; N]) -> Tensor {
-        self.tensor_with(dims, |rng| rng.normal())
-    }
-
-    /// A tensor of values drawn by `draw`.
-    pub fn tensor_with<const N: usize>(
-        &mut self,
-        dims: [usize; N],
-        mut draw: impl FnMut(&mut Self) -> f32,
-    ) -> Tensor {
-        let shape = crate::tensor::Shape::from(dims);
-        let values = (0..shape.numel()).map(|_| draw(self)).collect();
-        Tensor::f32(shape, values).unwrap_or_else(|_| unreachable!("as many values as elements"))
-    }
 }

@@ -1,0 +1,100 @@
+//! A few queries against many keys: the keys of a head are split between the lanes of a workgroup.
+
+use super::Attention;
+use super::lanes::rows_per_lane;
+use super::launch::{self, Params};
+use crate::error::Result;
+use crate::gpu::{Caps, Spec, fold};
+use crate::ops::kernel::{Dispatch, Stage};
+use crate::ops::op::{Call, Kernel};
+
+/// The largest number of queries that decoding kernels are a sensible choice for.
+pub(super) const FEW_QUERIES: usize = 8;
+
+/// How a decoding kernel covers a call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Cover {
+    /// Queries and heads per workgroup.
+    pub rows: u32,
+    /// Lanes, between which the keys are split.
+    pub threads: u32,
+}
+
+impl Cover {
+    pub fn new(op: &Attention, caps: &Caps) -> Self {
+        let group = (op.n_heads / op.n_kv_heads) as u32;
+        let vectors = op.head_dim.div_ceil(4) as u32;
+        let wanted = group.next_power_of_two();
+        if let Some(threads) = caps.vector_unit() {
+            // Loads are the cost, a second row costs a twentieth more; large heads' code is long.
+            let most = if vectors <= 16 { 8 } else { (128 / vectors).next_power_of_two() };
+            return Self { rows: wanted.clamp(2, most.clamp(2, 8)), threads };
+        }
+        // A lane holds its sums in registers.
+        let rows = wanted.min(if vectors <= 16 { 2 } else { 1 });
+        let bytes = |threads: u32| threads * (16 * ((rows * vectors) | 1) + 4);
+        let fits = |threads: &u32| bytes(*threads) <= caps.workgroup_memory;
+        Self { rows, threads: [64, 32, 16].into_iter().find(fits).unwrap_or(8) }
+    }
+
+    /// Workgroups that read the same keys.
+    pub fn blocks(self, op: &Attention, q_len: usize) -> usize {
+        (q_len * (op.n_heads / op.n_kv_heads)).div_ceil(self.rows as usize)
+    }
+}
+
+/// `shaders/attention_decode.wgsl`.
+pub(super) struct Decode {
+    stages: [Stage; 1],
+}
+
+impl Decode {
+    pub const fn new() -> Self {
+        Self { stages: [Stage::trusted(crate::shader!("attention_decode"), Params::FIELDS)] }
+    }
+}
+
+impl Kernel for Decode {
+    fn name(&self) -> &'static str {
+        "attention_decode"
+    }
+
+    fn stages(&self) -> &[Stage] {
+        &self.stages
+    }
+
+    fn rank(&self, call: &Call<'_>) -> f32 {
+        let Ok(op) = call.instance::<Attention>() else { return f32::INFINITY };
+        let q_len = op.call_extent(call).q_len;
+        if q_len > FEW_QUERIES {
+            return 10.0;
+        }
+        if call.caps.vector_unit().is_none() {
+            return 1.0;
+        }
+        // The subgroup kernel reads the keys once per head whatever the number of queries, and
+        // spends more time on its arithmetic, most where it has most queries per lane.
+        let blocks = Cover::new(op, call.caps).blocks(op, q_len);
+        let worth = if rows_per_lane(op.head_dim) == 4 { 2 } else { 1 };
+        if blocks <= worth * (op.n_heads / op.n_kv_heads) { 1.0 } else { 10.0 }
+    }
+
+    fn spec(&self, _stage: usize, call: &Call<'_>) -> Result<Spec> {
+        let op: &Attention = call.instance()?;
+        let Cover { rows, threads } = Cover::new(op, call.caps);
+        let spec = launch::spec(call)?.set("ROWS", rows).set("THREADS", threads);
+        Ok(match call.caps.vector_unit() {
+            None => spec,
+            Some(_) => spec
+                .import("reduce_workgroup", "reduce_subgroup")
+                .import("attention_join_workgroup", "attention_join_subgroup"),
+        })
+    }
+
+    fn dispatch(&self, _stage: usize, call: &Call<'_>) -> Result<Dispatch> {
+        let op: &Attention = call.instance()?;
+        let extent = op.call_extent(call);
+        let blocks = Cover::new(op, call.caps).blocks(op, extent.q_len);
+        Ok(Dispatch::new(&launch::params(call)?, fold(blocks * op.n_kv_heads * extent.batch)))
+    }
+}

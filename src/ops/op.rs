@@ -1,0 +1,302 @@
+//! The contract: an op says what is computed, a kernel says all of itself, an entry lists both
+//! with the cases that hold them together.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use super::kernel::{Dispatch, Needs, Part, Precision, Stage};
+use super::request::Request;
+use super::tolerance::Tolerance;
+use crate::error::{Error, Result};
+use crate::gpu::{Caps, Spec};
+use crate::tensor::{Dim, Meta, Sizes, SymMeta, Tensor};
+
+/// One op with its attributes, such as a layer norm with its eps.
+///
+/// Operands are positional, named by [`inputs`](Op::inputs) and [`outputs`](Op::outputs);
+/// kernels bind them by those names. An input may be absent (`None`) where the op says so.
+pub trait Op: fmt::Debug + Send + Sync + Any {
+    /// The registry entry: name, kernels and cases. An op of an embedder's own has one too; it
+    /// need not be in the registry.
+    fn entry(&self) -> &'static Entry;
+
+    /// The name of this instance's nodes: its entry's.
+    fn name(&self) -> &'static str {
+        self.entry().name
+    }
+
+    /// Operand names, in order; equal to the kernels' binding names.
+    fn inputs(&self) -> &'static [&'static str];
+
+    /// Names of the results this instance produces, in order.
+    fn outputs(&self) -> &'static [&'static str];
+
+    /// Checks operand shapes and dtypes and gives the results'. Errors quote the shapes.
+    fn infer(&self, inputs: &[Option<SymMeta>]) -> Result<Vec<SymMeta>>;
+
+    /// The formula in plain loops, accumulating in f64.
+    fn reference(&self, args: &Args<'_>) -> Result<Vec<Tensor>>;
+
+    /// What the CPU path runs: the reference unless a faster route is worth its code.
+    fn run_cpu(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {
+        self.reference(args)
+    }
+
+    /// Results that are written over operands, as (result, operand), such as a cache that new
+    /// rows are appended to. Both are one buffer; kernels bind it by the result's name.
+    fn in_place(&self) -> &'static [(usize, usize)] {
+        &[]
+    }
+
+    /// The CPU path of an op with [`in_place`](Op::in_place) results: `states` are those
+    /// operands, in that list's order, to be changed; in `args` they are absent.
+    fn update_cpu(&self, _args: &Args<'_>, _states: &mut [Tensor]) -> Result<()> {
+        Err(Error::op(self.name(), "has no results in place"))
+    }
+
+    /// The same op reading operand `i` at a column of wider rows, for projections that are
+    /// packed side by side; `None` where the operand must stand alone.
+    fn at_column(&self, _i: usize, _column: usize) -> Option<Arc<dyn Op>> {
+        None
+    }
+
+    /// Attributes that may be symbols, such as a position. A step whose symbols did not change
+    /// reuses the node's parameters, so one left out here would go stale.
+    fn dims(&self) -> Vec<Dim> {
+        Vec::new()
+    }
+
+    /// Arithmetic and memory traffic of one call, for benches and submission cutting.
+    fn cost(&self, call: &Call<'_>) -> Cost;
+
+    /// The input that may be stored in parts along its first dimension when it exceeds the
+    /// device's largest binding; the op is then dispatched once per part.
+    fn splittable(&self) -> Option<usize> {
+        None
+    }
+}
+
+impl dyn Op {
+    /// The op as its own type, for rewrites.
+    pub fn downcast<T: Op>(&self) -> Option<&T> {
+        (self as &dyn Any).downcast_ref()
+    }
+}
+
+/// One way to compute an op on a device: one object that says all of itself.
+///
+/// Adding one is its shader and its file, listed in the op's entry. What a device lacks
+/// ([`needs`](Kernel::needs)), what the kernel cannot do ([`fits`](Kernel::fits)) and what it
+/// should not do ([`rank`](Kernel::rank)) are three different questions.
+pub trait Kernel: Send + Sync {
+    /// Unique name: timing key, `--variants`, `--kernel`, certification.
+    fn name(&self) -> &'static str;
+
+    /// What it needs of a device.
+    fn needs(&self) -> Needs {
+        Needs::NOTHING
+    }
+
+    /// Arithmetic of its products. Scales the error its cases may have.
+    fn precision(&self) -> Precision {
+        Precision::Exact
+    }
+
+    /// Its dispatches, in order.
+    fn stages(&self) -> &[Stage];
+
+    /// Bytes of memory alive for this call only, bound as `scratch` in every stage that declares
+    /// it.
+    fn scratch(&self, _call: &Call<'_>) -> Result<usize> {
+        Ok(0)
+    }
+
+    /// Whether the kernel can compute this call.
+    fn fits(&self, _call: &Call<'_>) -> bool {
+        true
+    }
+
+    /// A guess of its time among the op's kernels, in any unit: the least is preferred until
+    /// tuning has measured. Asked only where [`fits`](Kernel::fits) holds.
+    fn rank(&self, _call: &Call<'_>) -> f32 {
+        0.0
+    }
+
+    /// A stage's variant. May depend on attributes, dtypes and fixed dimensions only: symbols
+    /// change from step to step, and a step compiles nothing.
+    fn spec(&self, stage: usize, call: &Call<'_>) -> Result<Spec>;
+
+    /// A stage's parameters and grid.
+    fn dispatch(&self, stage: usize, call: &Call<'_>) -> Result<Dispatch>;
+}
+
+impl fmt::Debug for dyn Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl PartialEq for dyn Kernel {
+    /// Names are unique.
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+/// An op as the tools see it: its kernels, and the cases that every one of them must pass.
+pub struct Entry {
+    /// Registry name.
+    pub name: &'static str,
+    /// Other names `tilewright op` takes.
+    pub aliases: &'static [&'static str],
+    /// Formula in one line.
+    pub summary: &'static str,
+    /// Kernels, in the order in which reports list them.
+    pub kernels: &'static [&'static dyn Kernel],
+    /// The cases every kernel is tested with.
+    pub cases: fn() -> Vec<Case>,
+    /// Builds an instance and its operands from named tensors and settings.
+    pub build: fn(&mut Request) -> Result<Built>,
+}
+
+/// An instance and its operands, as built from a [`Request`].
+pub type Built = (Arc<dyn Op>, Vec<Option<Tensor>>);
+
+/// One op instance with operands and the error it may have.
+#[derive(Clone)]
+pub struct Case {
+    /// What the case is about, shapes included.
+    pub label: String,
+    /// The instance.
+    pub op: Arc<dyn Op>,
+    /// Operands by position.
+    pub inputs: Vec<Option<Tensor>>,
+    /// Values of the symbols that attributes refer to.
+    pub sizes: Sizes,
+    /// Allowed error.
+    pub tolerance: Tolerance,
+}
+
+impl Case {
+    /// A case without symbols.
+    pub fn new(
+        label: impl Into<String>,
+        op: impl Op,
+        inputs: Vec<Option<Tensor>>,
+        tolerance: Tolerance,
+    ) -> Self {
+        let sizes = Sizes::default();
+        Self { label: label.into(), op: Arc::new(op), inputs, sizes, tolerance }
+    }
+
+    /// The reference's results.
+    pub fn reference(&self) -> Result<Vec<Tensor>> {
+        let tensors: Vec<_> = self.inputs.iter().map(Option::as_ref).collect();
+        let args = Args { op: self.op.name(), tensors: &tensors, sizes: &self.sizes };
+        self.op.reference(&args)
+    }
+
+    /// Whether every finite operand value is one that f16 can hold, rounded: what a kernel that
+    /// multiplies in f16 can be asked.
+    pub fn fits_f16(&self) -> bool {
+        let held = |v: &f32| !v.is_finite() || v.abs() <= 65504.0;
+        let floats = self.inputs.iter().flatten().filter_map(|t| t.as_f32().ok());
+        floats.flatten().all(held)
+    }
+
+    /// The case as a call on such a device. Errors when the op's own checks fail.
+    pub fn with_call<T>(&self, caps: &Caps, use_it: impl FnOnce(&Call<'_>) -> T) -> Result<T> {
+        let inputs: Vec<_> = self.inputs.iter().map(|t| t.as_ref().map(Tensor::meta)).collect();
+        let outputs = infer(&*self.op, &inputs, &self.sizes)?;
+        let (op, sizes) = (&*self.op, &self.sizes);
+        Ok(use_it(&Call { op, inputs: &inputs, outputs: &outputs, sizes, caps, part: None }))
+    }
+}
+
+/// Result shapes of a call with operands of these, after the op's checks.
+pub fn infer(op: &dyn Op, inputs: &[Option<Meta>], sizes: &Sizes) -> Result<Vec<Meta>> {
+    let symbolic: Vec<_> = inputs.iter().map(|meta| meta.map(Into::into)).collect();
+    op.infer(&symbolic)?.iter().map(|meta: &SymMeta| meta.eval(sizes)).collect()
+}
+
+/// Operands of a CPU call.
+#[derive(Clone, Copy)]
+pub struct Args<'a> {
+    /// The op's name, for messages.
+    pub op: &'static str,
+    /// Operand tensors by position.
+    pub tensors: &'a [Option<&'a Tensor>],
+    /// Values of the symbols that attributes refer to.
+    pub sizes: &'a Sizes,
+}
+
+impl<'a> Args<'a> {
+    /// Operand `i`, if given.
+    pub fn get(&self, i: usize) -> Option<&'a Tensor> {
+        self.tensors.get(i).copied().flatten()
+    }
+
+    /// Operand `i`, which must be given.
+    pub fn need(&self, i: usize) -> Result<&'a Tensor> {
+        self.get(i).ok_or_else(|| Error::op(self.op, format!("operand {i} is missing")))
+    }
+}
+
+/// What is known of one call when its kernel is chosen, specialised and dispatched.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    /// The op with its attributes.
+    pub op: &'a dyn Op,
+    /// Operand shapes by position.
+    pub inputs: &'a [Option<Meta>],
+    /// Result shapes by position.
+    pub outputs: &'a [Meta],
+    /// Values of the symbols that attributes refer to.
+    pub sizes: &'a Sizes,
+    /// The device.
+    pub caps: &'a Caps,
+    /// Set when a split operand's part is being dispatched.
+    pub part: Option<Part>,
+}
+
+impl<'a> Call<'a> {
+    /// The op as its own type. Errors when a kernel is listed by an op of another type.
+    pub fn instance<T: Op>(&self) -> Result<&'a T> {
+        let wrong = || Error::op(self.op.name(), "lists a kernel of another op");
+        self.op.downcast().ok_or_else(wrong)
+    }
+
+    /// Shape and dtype of operand `i`; an empty f32 tensor if absent (`infer` has checked).
+    pub fn input(&self, i: usize) -> Meta {
+        self.inputs.get(i).copied().flatten().unwrap_or(Meta::f32([0]))
+    }
+
+    /// Whether operand `i` is given.
+    pub fn has(&self, i: usize) -> bool {
+        self.inputs.get(i).copied().flatten().is_some()
+    }
+
+    /// Shape and dtype of result `i`.
+    pub fn output(&self, i: usize) -> Meta {
+        self.outputs.get(i).copied().unwrap_or(Meta::f32([0]))
+    }
+}
+
+/// Work of one call.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Floating-point operations, a fused multiply-add counting two.
+    pub flops: f64,
+    /// Bytes that must be read and written at least once.
+    pub bytes: f64,
+}
+
+impl Cost {
+    /// This many operations, and every operand and result moved once.
+    pub fn new(flops: f64, call: &Call<'_>) -> Self {
+        let read: usize = call.inputs.iter().flatten().map(Meta::bytes).sum();
+        let written: usize = call.outputs.iter().map(Meta::bytes).sum();
+        Self { flops, bytes: (read + written) as f64 }
+    }
+}

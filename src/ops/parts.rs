@@ -1,0 +1,21 @@
+//! Operands that exceed a device's largest binding are stored and used in parts.
+
+use super::kernel::Part;
+use crate::tensor::Meta;
+
+/// Rows of a split operand that fit one binding of `max_binding` bytes, rounded down so that
+/// every part starts on a multiple of 16 bytes where possible; `None` when it fits whole.
+pub fn rows_per_part(meta: Meta, max_binding: u64) -> Option<usize> {
+    if meta.bytes() as u64 <= max_binding {
+        return None;
+    }
+    let row = meta.shape.last() * meta.dtype.size();
+    let rows = max_binding as usize / row.max(1);
+    Some(if rows >= 16 { rows / 16 * 16 } else { rows.max(1) })
+}
+
+/// The parts of `total` rows, `rows` at a time.
+pub fn parts(total: usize, rows: usize) -> impl Iterator<Item = Part> {
+    let step = rows.max(1);
+    (0..total).step_by(step).map(move |first| Part { first, rows: step.min(total - first) })
+}

@@ -1,0 +1,43 @@
+//! A kernel of one dispatch that takes every call of its op: what most ops need.
+
+use super::kernel::{Dispatch, Stage};
+use super::op::{Call, Kernel, Op};
+use crate::error::Result;
+use crate::gpu::{Field, ShaderSource, Spec};
+
+/// A kernel of one dispatch, for every call of the op type `O`, on every device.
+pub struct Single<O> {
+    stages: [Stage; 1],
+    spec: fn(&O, &Call<'_>) -> Spec,
+    dispatch: fn(&O, &Call<'_>) -> Dispatch,
+}
+
+impl<O> Single<O> {
+    /// The kernel of this file, whose name it takes.
+    pub const fn new(
+        source: ShaderSource,
+        params: &'static [Field],
+        spec: fn(&O, &Call<'_>) -> Spec,
+        dispatch: fn(&O, &Call<'_>) -> Dispatch,
+    ) -> Self {
+        Self { stages: [Stage::trusted(source, params)], spec, dispatch }
+    }
+}
+
+impl<O: Op> Kernel for Single<O> {
+    fn name(&self) -> &'static str {
+        self.stages[0].source.name
+    }
+
+    fn stages(&self) -> &[Stage] {
+        &self.stages
+    }
+
+    fn spec(&self, _stage: usize, call: &Call<'_>) -> Result<Spec> {
+        Ok((self.spec)(call.instance()?, call))
+    }
+
+    fn dispatch(&self, _stage: usize, call: &Call<'_>) -> Result<Dispatch> {
+        Ok((self.dispatch)(call.instance()?, call))
+    }
+}
