@@ -1,15 +1,19 @@
 //! Which kernels a session may run, chosen and compiled ahead: a step compiles nothing.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
 use super::node::{Graph, Node, Value};
-use super::options::SessionOptions;
-use crate::error::Result;
-use crate::gpu::{Caps, Gpu, Pipeline};
-use crate::ops::{Call, Compiled, Cost, Kernel, candidates, certify, choose};
-use crate::tensor::{Dim, Meta, Sizes, Sym};
+use super::policy::{Policy, PrecisionMode, Tune};
+use crate::error::{Error, Result};
+use crate::gpu::{Caps, Gpu, Pipeline, Spec};
+use crate::ops::{
+    Call, Compiled, Cost, Kernel, Precision, Stage, candidates, certify, choose, class_of, fastest,
+};
+use crate::tensor::{DType, Dim, MAX_SYMS, Meta, Sizes, Sym};
 
 /// Operand and result shapes of a node at some sizes; reused, so that a step allocates nothing.
 #[derive(Default)]
@@ -101,98 +105,244 @@ fn probes(graph: &Graph, capacity: Sizes) -> Vec<Sizes> {
 }
 
 /// What a session may run of one node.
+#[derive(Clone)]
 pub(super) struct Choices {
     /// The kernels that some step within the capacity would choose.
     pub kernels: Vec<&'static dyn Kernel>,
     /// Scratch bytes that the hungriest of them needs at any of the sizes tried.
     pub scratch: usize,
+    /// What tuning found, as (bucket, index into `kernels`): see [`Graph::bucket`].
+    pub tuned: Vec<(Bucket, usize)>,
 }
 
-/// The choices of every node. With a device, kernels are certified on it first.
+/// The power of two above each symbol's value, as its logarithm; 0 for symbols that do not matter.
+pub(super) type Bucket = [u8; MAX_SYMS];
+
+impl Graph {
+    /// The bucket that these sizes fall into for a node that refers to `symbols` (one bit each).
+    pub(super) fn bucket(&self, symbols: u32, sizes: &Sizes) -> Bucket {
+        let mut bucket = [0; MAX_SYMS];
+        for (i, log) in bucket.iter_mut().enumerate().take(self.symbols.len()) {
+            if symbols & 1 << i != 0 {
+                *log = sizes.get(Sym(i as u8)).next_power_of_two().trailing_zeros() as u8;
+            }
+        }
+        bucket
+    }
+}
+
+/// The choices of every node. With a device, kernels are certified on it first, and timed where
+/// the policy says so.
 pub(super) fn choose_kernels(
     graph: &Graph,
     gpu: Option<&Gpu>,
     caps: &Caps,
     capacity: Sizes,
-    options: &SessionOptions,
+    policy: &Policy,
 ) -> Result<Vec<Choices>> {
+    check(policy, graph)?;
     let probes = probes(graph, capacity);
-    graph
-        .nodes
-        .iter()
-        .map(|node| {
-            choose_node(graph, node, gpu, caps, &probes, options)
-                .map_err(|e| e.in_layer(&node.layer))
-        })
-        .collect()
-}
-
-fn choose_node(
-    graph: &Graph,
-    node: &Node,
-    gpu: Option<&Gpu>,
-    caps: &Caps,
-    probes: &[Sizes],
-    options: &SessionOptions,
-) -> Result<Choices> {
-    let forced = options.force.iter().find(|(op, _)| op == node.op.name());
-    let forced = forced.map(|(_, kernel)| kernel.as_str());
-    let mut kernels: Vec<&'static dyn Kernel> = Vec::new();
-    for sizes in probes {
-        let metas = Metas::of(graph, node, sizes)?;
-        let call = metas.call(node, sizes, caps);
-        let certified = |kernel: &'static dyn Kernel| match gpu {
-            Some(gpu) => Ok(certify(gpu, kernel, &call)?.is_none()),
-            None => Ok(true),
-        };
-        let kernel = choose(&call, options.precision, forced, certified)?;
-        if !kernels.contains(&kernel) {
-            kernels.push(kernel);
-        }
-    }
-    add_general(graph, node, gpu, caps, probes, options, &mut kernels)?;
-    let mut scratch = 0;
-    for sizes in probes {
-        let metas = Metas::of(graph, node, sizes)?;
-        let call = metas.call(node, sizes, caps);
-        for kernel in kernels.iter().filter(|kernel| kernel.fits(&call)) {
-            scratch = scratch.max(kernel.scratch(&call)?);
-        }
-    }
-    Ok(Choices { kernels, scratch })
-}
-
-/// Sizes between those tried may fit none of the kernels chosen for them, since what a kernel
-/// fits need not be an interval. One that fits everywhere must be among them, where there is one.
-fn add_general(
-    graph: &Graph,
-    node: &Node,
-    gpu: Option<&Gpu>,
-    caps: &Caps,
-    probes: &[Sizes],
-    options: &SessionOptions,
-    kernels: &mut Vec<&'static dyn Kernel>,
-) -> Result<()> {
-    let Some(first) = probes.first() else { return Ok(()) };
-    let fits_all = |kernel: &&'static dyn Kernel| {
-        probes.iter().all(|sizes| {
-            let metas = Metas::of(graph, node, sizes);
-            metas.is_ok_and(|metas| kernel.fits(&metas.call(node, sizes, caps)))
-        })
+    let deadline = match policy.tune {
+        Tune::Quick => Some(Instant::now() + QUICK),
+        _ => None,
     };
-    if kernels.iter().any(|kernel| fits_all(kernel)) {
-        return Ok(());
+    let precision = precision(policy.precision, graph, caps);
+    let chooser = Chooser { graph, gpu, caps, probes, policy, precision, deadline };
+    // Layers repeat: equal nodes are decided once.
+    let mut known: HashMap<String, Choices> = HashMap::new();
+    let mut all = Vec::with_capacity(graph.nodes.len());
+    for node in &graph.nodes {
+        let metas = node.inputs.iter().map(|v| v.map(|v| graph.meta(v)));
+        let metas: Vec<_> =
+            metas.chain(node.outputs.iter().map(|v| Some(graph.meta(*v)))).collect();
+        let key = format!("{:?} {metas:?}", node.op);
+        if let Some(choices) = known.get(&key) {
+            all.push(choices.clone());
+            continue;
+        }
+        let choices = chooser.node(node).map_err(|e| e.in_layer(&node.layer))?;
+        known.insert(key, choices.clone());
+        all.push(choices);
     }
-    let metas = Metas::of(graph, node, first)?;
-    let call = metas.call(node, first, caps);
-    for kernel in candidates(&call, options.precision).into_iter().filter(fits_all) {
-        let off = gpu.map(|gpu| certify(gpu, kernel, &call)).transpose()?.flatten();
-        if off.is_none() {
-            kernels.push(kernel);
-            break;
+    Ok(all)
+}
+
+/// Errors when a forced kernel does not exist, or no node of the graph is of its op: most likely a
+/// typo.
+fn check(policy: &Policy, graph: &Graph) -> Result<()> {
+    for (op, kernel) in &policy.force {
+        let node = graph.nodes.iter().find(|node| node.op.name() == op).ok_or_else(|| {
+            let mut used: Vec<_> = graph.nodes.iter().map(|node| node.op.name()).collect();
+            used.sort_unstable();
+            used.dedup();
+            let used = used.join(", ");
+            Error::Argument(format!("no op of this model is named `{op}`; there are {used}"))
+        })?;
+        let known = node.op.entry().kernels;
+        if !known.iter().any(|k| k.name() == kernel) {
+            let known: Vec<_> = known.iter().map(|k| k.name()).collect();
+            let known = known.join(", ");
+            return Err(Error::op(
+                node.op.name(),
+                format!("no variant is named `{kernel}`; there are {known}"),
+            ));
         }
     }
     Ok(())
+}
+
+/// What a mode means for this graph on such a device.
+fn precision(mode: PrecisionMode, graph: &Graph, caps: &Caps) -> Precision {
+    let halves = || {
+        let metas = graph.weights().into_iter().map(|w| w.meta());
+        let mut matrices = metas.filter(|m| m.shape.rank() > 1).peekable();
+        matrices.peek().is_some() && matrices.all(|m| matches!(m.dtype, DType::F16 | DType::BF16))
+    };
+    match mode {
+        PrecisionMode::Exact => Precision::Exact,
+        PrecisionMode::Fast => Precision::Fast,
+        PrecisionMode::Auto if caps.fragment().is_some() && halves() => Precision::Fast,
+        PrecisionMode::Auto => Precision::Exact,
+    }
+}
+
+/// Time for the timings of one session under [`Tune::Quick`].
+const QUICK: Duration = Duration::from_secs(2);
+
+struct Chooser<'a> {
+    graph: &'a Graph,
+    gpu: Option<&'a Gpu>,
+    caps: &'a Caps,
+    /// The capacity first.
+    probes: Vec<Sizes>,
+    policy: &'a Policy,
+    precision: Precision,
+    deadline: Option<Instant>,
+}
+
+impl Chooser<'_> {
+    fn node(&self, node: &Node) -> Result<Choices> {
+        let forced = self.policy.forced(node.op.name());
+        let mut choices = Choices { kernels: Vec::new(), scratch: 0, tuned: Vec::new() };
+        let mut classes: HashMap<(&'static str, Vec<Spec>), bool> = HashMap::new();
+        let symbols = self.graph.symbols_of(node);
+        for sizes in &self.probes {
+            let metas = Metas::of(self.graph, node, sizes)?;
+            let call = metas.call(node, sizes, self.caps);
+            let mut certified =
+                |kernel: &'static dyn Kernel| self.certified(&mut classes, kernel, &call);
+            let chosen = choose(&call, self.precision, forced, &mut certified)?;
+            let index = choices.add(chosen);
+            if forced.is_some() || !self.tunes(sizes) {
+                continue;
+            }
+            let bucket = self.graph.bucket(symbols, sizes);
+            if choices.tuned.iter().any(|(known, _)| *known == bucket) {
+                continue;
+            }
+            let Some(gpu) = self.gpu else { continue };
+            let mut all = candidates(&call, self.precision);
+            let mut failed = None;
+            all.retain(|kernel| match certified(*kernel) {
+                Ok(good) => good,
+                Err(error) => {
+                    failed = Some(error);
+                    false
+                }
+            });
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            if let Some(pick) = fastest(gpu, &call, &all, self.deadline)? {
+                let index = choices.add(pick.kernel);
+                choices.tuned.push((bucket, index));
+            } else {
+                choices.tuned.push((bucket, index));
+            }
+        }
+        self.add_general(node, &mut classes, &mut choices)?;
+        for sizes in &self.probes {
+            let metas = Metas::of(self.graph, node, sizes)?;
+            let call = metas.call(node, sizes, self.caps);
+            for kernel in choices.kernels.iter().filter(|kernel| kernel.fits(&call)) {
+                choices.scratch = choices.scratch.max(kernel.scratch(&call)?);
+            }
+        }
+        Ok(choices)
+    }
+
+    /// Whether the policy has kernels timed at these sizes.
+    fn tunes(&self, sizes: &Sizes) -> bool {
+        match self.policy.tune {
+            Tune::Off => false,
+            Tune::Full => true,
+            Tune::Quick => {
+                let ends = self.probes.first() == Some(sizes) || self.is_least(sizes);
+                !self.caps.software && ends
+            }
+        }
+    }
+
+    /// Whether every symbol is 1 or less, as in a decoding step of one sequence.
+    fn is_least(&self, sizes: &Sizes) -> bool {
+        (0..self.graph.symbols.len()).all(|i| sizes.get(Sym(i as u8)) <= 1)
+    }
+
+    fn certified(
+        &self,
+        classes: &mut HashMap<(&'static str, Vec<Spec>), bool>,
+        kernel: &'static dyn Kernel,
+        call: &Call<'_>,
+    ) -> Result<bool> {
+        let Some(gpu) = self.gpu else { return Ok(true) };
+        let key = (kernel.name(), class_of(kernel, call)?);
+        if let Some(&good) = classes.get(&key) {
+            return Ok(good);
+        }
+        let good = certify(gpu, kernel, call)?.is_none();
+        classes.insert(key, good);
+        Ok(good)
+    }
+
+    /// Sizes between those tried may fit none of the kernels chosen for them, since what a kernel
+    /// fits need not be an interval. One that fits everywhere must be among them, where there is
+    /// one.
+    fn add_general(
+        &self,
+        node: &Node,
+        classes: &mut HashMap<(&'static str, Vec<Spec>), bool>,
+        choices: &mut Choices,
+    ) -> Result<()> {
+        let fits_all = |kernel: &&'static dyn Kernel| {
+            self.probes.iter().all(|sizes| {
+                let metas = Metas::of(self.graph, node, sizes);
+                metas.is_ok_and(|metas| kernel.fits(&metas.call(node, sizes, self.caps)))
+            })
+        };
+        let Some(first) = self.probes.first() else { return Ok(()) };
+        if choices.kernels.iter().any(|kernel| fits_all(kernel)) {
+            return Ok(());
+        }
+        let metas = Metas::of(self.graph, node, first)?;
+        let call = metas.call(node, first, self.caps);
+        for kernel in candidates(&call, self.precision).into_iter().filter(fits_all) {
+            if self.certified(classes, kernel, &call)? {
+                choices.add(kernel);
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Choices {
+    /// The index of a kernel, added if it is not there yet.
+    fn add(&mut self, kernel: &'static dyn Kernel) -> usize {
+        self.kernels.iter().position(|k| *k == kernel).unwrap_or_else(|| {
+            self.kernels.push(kernel);
+            self.kernels.len() - 1
+        })
+    }
 }
 
 /// Compiles all kernels, in parallel; equal variants are compiled once.
@@ -209,7 +359,7 @@ pub(super) fn compile(
         for kernel in &choices.kernels {
             for (i, stage) in kernel.stages().iter().enumerate() {
                 let variant = (stage, kernel.spec(i, &call)?);
-                let known = |(s, spec): &(&crate::ops::Stage, _)| {
+                let known = |(s, spec): &(&Stage, _)| {
                     s.source.name == stage.source.name && *spec == variant.1
                 };
                 if !wanted.iter().any(known) {
@@ -218,7 +368,7 @@ pub(super) fn compile(
             }
         }
     }
-    let compile = |(stage, spec): &(&crate::ops::Stage, _)| -> Result<Arc<Pipeline>> {
+    let compile = |(stage, spec): &(&Stage, _)| -> Result<Arc<Pipeline>> {
         gpu.pipeline(stage.source, spec, stage.params, stage.trusted)
     };
     wanted.par_iter().try_for_each(|variant| compile(variant).map(drop))?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::choose::{Metas, choose_kernels, compile};
+use super::choose::{Bucket, Metas, choose_kernels, compile};
 use super::node::{Graph, Node, Source, Value};
 use super::options::SessionOptions;
 use super::plan::{Place, Plan};
@@ -40,6 +40,8 @@ pub(super) struct Step {
     pub candidates: Vec<Launch>,
     /// Scratch bytes there are for it.
     scratch: usize,
+    /// What tuning found for some sizes.
+    tuned: Vec<(Bucket, usize)>,
     /// The symbols that its shapes and attributes refer to, one bit each.
     symbols: u32,
 }
@@ -101,7 +103,7 @@ impl Session {
         progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<Self> {
         let gpu = weights.gpu().clone();
-        let choices = choose_kernels(&graph, Some(&gpu), gpu.caps(), capacity, options)?;
+        let choices = choose_kernels(&graph, Some(&gpu), gpu.caps(), capacity, weights.policy())?;
         let scratch: Vec<_> = choices.iter().map(|choice| choice.scratch).collect();
         let plan = Plan::with_scratch(
             &graph,
@@ -115,12 +117,18 @@ impl Session {
         let states = options.states.clone().unwrap_or_default();
         let buffers = allocate(&graph, &gpu, &plan, weights, &states)?;
         let mut steps = Vec::with_capacity(graph.nodes.len());
-        for (index, (node, compiled)) in graph.nodes.iter().zip(compiled).enumerate() {
+        let nodes = graph.nodes.iter().zip(compiled).zip(choices);
+        for (index, ((node, compiled), choices)) in nodes.enumerate() {
             let bind = |kernel| bind(&gpu, index, node, &buffers, kernel);
             let candidates = compiled.into_iter().map(bind).collect::<Result<_>>();
             let candidates = candidates.map_err(|e| e.in_layer(&node.layer))?;
             let symbols = graph.symbols_of(node);
-            steps.push(Step { candidates, scratch: scratch[index], symbols });
+            steps.push(Step {
+                candidates,
+                scratch: choices.scratch,
+                tuned: choices.tuned,
+                symbols,
+            });
         }
         let readbacks = graph
             .outputs
@@ -333,9 +341,14 @@ impl Session {
             let kernel = launch.kernel();
             kernel.fits(&call) && kernel.scratch(&call).is_ok_and(|bytes| bytes <= step.scratch)
         };
+        let bucket = self.graph.bucket(step.symbols, sizes);
+        let tuned = step.tuned.iter().find(|(known, _)| *known == bucket);
+        let tuned = tuned.and_then(|&(_, i)| Some((i, step.candidates.get(i)?)));
         let rank = |launch: &Launch| launch.kernel().rank(&call);
         let found = step.candidates.iter().enumerate().filter(|(_, launch)| usable(launch));
-        let best = found.min_by(|(_, a), (_, b)| rank(a).total_cmp(&rank(b)));
+        let best = tuned
+            .filter(|(_, launch)| usable(launch))
+            .or_else(|| found.min_by(|(_, a), (_, b)| rank(a).total_cmp(&rank(b))));
         let (index, launch) = best.ok_or_else(|| {
             Error::op(node.op.name(), "no compiled kernel takes these sizes").in_layer(&node.layer)
         })?;

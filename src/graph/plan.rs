@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::choose::choose_kernels;
 use super::node::{Graph, Source, Value};
-use super::options::SessionOptions;
+use super::policy::Policy;
 use crate::error::{Error, Result};
 use crate::gpu::Caps;
 use crate::ops;
@@ -73,9 +73,8 @@ impl Plan {
 
     /// The same as a session on such a device would lay it out: with the scratch memory of the
     /// kernels that it would choose.
-    pub fn of_device(graph: &Graph, capacity: Sizes, caps: &Caps) -> Result<Self> {
-        let options = SessionOptions::default();
-        let choices = choose_kernels(graph, None, caps, capacity, &options)?;
+    pub fn of_device(graph: &Graph, capacity: Sizes, caps: &Caps, policy: &Policy) -> Result<Self> {
+        let choices = choose_kernels(graph, None, caps, capacity, policy)?;
         let scratch: Vec<_> = choices.iter().map(|choice| choice.scratch).collect();
         Self::with_scratch(graph, capacity, caps.max_binding, false, &scratch)
     }

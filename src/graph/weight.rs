@@ -6,6 +6,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::policy::Policy;
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Gpu, Upload};
 use crate::ops::{self, Part};
@@ -237,6 +238,7 @@ pub struct Progress<'a> {
 /// A model's weights on one device, loaded at first use and shared by all its sessions.
 pub struct DeviceWeights {
     gpu: Gpu,
+    policy: Policy,
     loaded: Mutex<HashMap<(String, DType), Arc<DeviceWeight>>>,
 }
 
@@ -246,9 +248,19 @@ pub(super) struct DeviceWeight {
 }
 
 impl DeviceWeights {
-    /// No weights yet.
+    /// No weights yet; sessions choose their kernels by the default policy.
     pub fn new(gpu: &Gpu) -> Arc<Self> {
-        Arc::new(Self { gpu: gpu.clone(), loaded: Mutex::default() })
+        Self::with_policy(gpu, Policy::default())
+    }
+
+    /// The same with a policy of its own.
+    pub fn with_policy(gpu: &Gpu, policy: Policy) -> Arc<Self> {
+        Arc::new(Self { gpu: gpu.clone(), policy, loaded: Mutex::default() })
+    }
+
+    /// How sessions on this device choose their kernels.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// The device.

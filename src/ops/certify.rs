@@ -24,16 +24,28 @@ const CASES: usize = 2;
 const CERTIFIED: &str = "certified";
 
 /// The class of a call's variant: one spec per stage, without sizes.
-fn class_of(kernel: &dyn Kernel, call: &Call<'_>) -> Result<Vec<Spec>> {
+pub fn class_of(kernel: &dyn Kernel, call: &Call<'_>) -> Result<Vec<Spec>> {
     (0..kernel.stages().len()).map(|stage| Ok(kernel.spec(stage, call)?.class())).collect()
+}
+
+/// Hash of the text that a call's variant assembles to, without its sizes.
+pub(super) fn text_hash(kernel: &dyn Kernel, call: &Call<'_>) -> Result<u64> {
+    let mut hasher = DefaultHasher::new();
+    hash_texts(kernel, &class_of(kernel, call)?, &mut hasher)?;
+    Ok(hasher.finish())
+}
+
+fn hash_texts(kernel: &dyn Kernel, class: &[Spec], hasher: &mut DefaultHasher) -> Result<()> {
+    for (stage, spec) in kernel.stages().iter().zip(class) {
+        assemble(stage.source, spec)?.hash(hasher);
+    }
+    Ok(())
 }
 
 /// Where the verdict of a class is kept.
 fn key_of(gpu: &Gpu, kernel: &dyn Kernel, class: &[Spec]) -> Result<String> {
     let mut hasher = DefaultHasher::new();
-    for (stage, spec) in kernel.stages().iter().zip(class) {
-        assemble(stage.source, spec)?.hash(&mut hasher);
-    }
+    hash_texts(kernel, class, &mut hasher)?;
     (env!("CARGO_PKG_VERSION"), gpu.options().checked).hash(&mut hasher);
     Ok(format!("{} {:016x}", kernel.name(), hasher.finish()))
 }

@@ -123,12 +123,16 @@ impl Timer {
 
     /// Nanoseconds that `repeats` runs of an op take.
     pub fn run(&self, prepared: &Prepared, repeats: u64) -> Result<f64> {
-        let record = |pass: &mut Pass<'_>| prepared.record(pass);
+        self.time(&|pass: &mut Pass<'_>| prepared.record(pass), repeats)
+    }
+
+    /// Nanoseconds that `repeats` recordings take.
+    pub fn time(&self, record: &dyn Fn(&mut Pass<'_>), repeats: u64) -> Result<f64> {
         let mut total = 0.0;
         let mut left = repeats;
         while left > 0 {
             let now = left.min(MAX_REPEATS);
-            total += self.submit(Work::Dispatch(&record), now)?;
+            total += self.submit(Work::Dispatch(record), now)?;
             left -= now;
         }
         Ok(total)
