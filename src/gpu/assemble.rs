@@ -3,13 +3,14 @@
 //!
 //! In debug builds the variable `TILEWRIGHT_SHADERS` names a folder laid out as `shaders/`: a
 //! kernel's file, or a shared one, that lies there is read in place of the embedded text whenever
-//! a pipeline is made, so that an edited kernel runs without a build. What is not there, or not
-//! known to the build, stays as embedded.
+//! a pipeline is made, so that an edited kernel runs without a build. What is not there stays as
+//! embedded.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use super::shader::ShaderSource;
 use super::shared::SHARED;
@@ -142,7 +143,7 @@ impl Paste<'_> {
                 return fail(format!("`#import {wanted}` appears twice"));
             }
             let name = self.spec.imported(wanted);
-            let Some(import) = SHARED.iter().find(|s| s.name == name) else {
+            let Some(import) = self.shared(name) else {
                 return fail(format!("`#import {name}`: no such file in shaders/shared"));
             };
             if self.stack.contains(&import.name) {
@@ -151,11 +152,20 @@ impl Paste<'_> {
             }
             // A file imported along two paths is pasted where it is met first.
             if self.pasted.insert(import.name) {
-                self.file(*import, true)?;
+                self.file(import, true)?;
             }
         }
         self.stack.pop();
         Ok(())
+    }
+
+    /// The shared file of a name: an embedded one, or one that only the folder has.
+    fn shared(&self, name: &str) -> Option<ShaderSource> {
+        let embedded = SHARED.iter().find(|s| s.name == name).copied();
+        embedded.or_else(|| {
+            let exists = self.folder?.join("shared").join(format!("{name}.wgsl")).is_file();
+            exists.then(|| ShaderSource { name: kept(name), text: "" })
+        })
     }
 
     fn text(&self, source: ShaderSource, shared: bool) -> Result<Cow<'static, str>> {
@@ -171,6 +181,18 @@ impl Paste<'_> {
             Err(e) => Err(Error::io(path, e)),
         }
     }
+}
+
+/// A name that lives as long as the program, each kept once: for files unknown to the build.
+fn kept(name: &str) -> &'static str {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = names.get(name) {
+        return found;
+    }
+    let name: &'static str = name.to_owned().leak();
+    names.insert(name);
+    name
 }
 
 /// Replaces the initialiser of the one line that declares `name`.
@@ -316,8 +338,9 @@ mod tests {
         // The kernel itself is not in the folder.
         let expected = "const EDITED: u32 = 1u;\nconst OWN: u32 = 1u;\n";
         assert_eq!(out.expect("it assembles").wgsl, expected);
-        std::fs::write(folder.join("test.wgsl"), "const KERNEL: u32 = 1u;\n")
-            .expect("a temporary file");
+        std::fs::write(folder.join("shared/fresh.wgsl"), "const KERNEL: u32 = 1u;\n")
+            .and_then(|()| std::fs::write(folder.join("test.wgsl"), "#import fresh\n"))
+            .expect("temporary files");
         let out = assemble_from(text, &Spec::new(), Loops::Unrolled, Some(&folder));
         assert_eq!(out.expect("it assembles").wgsl, "const KERNEL: u32 = 1u;\n");
         std::fs::remove_dir_all(&folder).expect("the folder is ours");
