@@ -5,48 +5,44 @@
 //
 // A workgroup owns ROWS rows of one key/value head: the queries of all its heads, counted (i, h)
 // with the head innermost, so that every key and value is loaded once for all of them. The lanes
-// split the keys: lane l takes keys l, l + THREADS, ... and keeps, per row, the largest of its
-// scores, its sum of weights and its weighted values (Milakov & Gimelshein 2018). At the end the
-// lanes' sums are rescaled to the common maximum and added in a fixed order, as flash-decoding
-// adds up the parts of a split key range (Dao et al. 2023).
-//
-// Private arrays are registers or stack slots only while every index is a constant once calls are
-// inlined; hence the steps are unrolled by hand, under constant conditions.
+// split the keys: lane l takes keys l, l + THREADS, ... and keeps, per row, its own online softmax.
+// At the end the lanes' sums are rescaled to the common maximum and added in a fixed order, as
+// flash-decoding adds up the parts of a split key range (Dao et al. 2023).
 //
 // Safety: rows, queries and keys are clamped to the last one before an address is made of them (the
 // key loop runs only if kv_len > 0), heads and batches come from a checked group index, and buckets
-// are clamped. Lanes write all of sh_part that is read, before the barrier in front of the reads.
+// are clamped. Lanes write all of sh_join that is read, before the barrier in front of the reads.
 
 #import fold
 #import reduce_workgroup
 #import attention_common
+#import attention_mask
+#import attention_score
 #import attention_io_vec4
 #import attention_kv_vec4
-#import attention_steps
+#import online_softmax
 #import attention_join_workgroup
 
-// Rows per workgroup, 1, 2, 4 or 8.
+// Rows per workgroup.
 const ROWS: u32 = 1u;
 
 // Vectors of the workgroup's rows.
 const JOIN_VECTORS: u32 = ROWS * DIM4;
 
-// Vector i of row r, at r DIM4 + i: the scaled query, the sum of weighted values.
-var<private> query_rows: array<vec4<f32>, 8u * DIM4>;
-var<private> sums: array<vec4<f32>, 8u * DIM4>;
-// Per row: the score of the lane's key, then its weight; the largest score so far, the sum of
-// weights, what earlier sums are worth against the newest maximum.
-var<private> p: array<f32, 8>;
-var<private> row_max: array<f32, 8>;
-var<private> row_sum: array<f32, 8>;
-var<private> rescale: array<f32, 8>;
-
-// One row: a query and a head of the key/value head's group.
+// A query and a head of the key/value head's group.
 struct Row {
     query: u32,
     head: u32,
     exists: bool,
 }
+
+var<private> rows: array<Row, ROWS>;
+var<private> states: array<Running, ROWS>;
+// Per row: the score of the lane's key, then its weight.
+var<private> p: array<f32, ROWS>;
+// Vector i of row r, at r DIM4 + i: the scaled query, the sum of weighted values.
+var<private> queries: array<vec4<f32>, ROWS * DIM4>;
+var<private> sums: array<vec4<f32>, ROWS * DIM4>;
 
 fn row_at(index: u32, g: u32) -> Row {
     let group = params.n_heads / params.n_kv_heads;
@@ -54,119 +50,68 @@ fn row_at(index: u32, g: u32) -> Row {
     return Row(near / group, g * group + near % group, index == near);
 }
 
-// The loops over a row's vectors are as long as a driver is sure to unroll.
-const UNROLLED: u32 = min(DIM4, 32u);
-
-fn load_row(b: u32, row: Row, r: u32) {
-    let e = params.q_start + b * params.q_batch + row.query * params.q_token + row.head * params.q_head;
-    for (var i = 0u; i < UNROLLED; i++) {
-        query_rows[r * DIM4 + i] = load_q(e, i) * params.scale;
-    }
-    for (var i = UNROLLED; i < DIM4; i++) {
-        query_rows[r * DIM4 + i] = load_q(e, i) * params.scale;
-    }
-    row_max[r] = NO_SCORE;
-}
-
-// Adds the products of vector i of the lane's key to all scores.
-fn score_vector(i: u32, x: vec4<f32>) {
-    p[0] += dot(query_rows[i], x);
-    if (ROWS > 1u) {
-        p[1] += dot(query_rows[DIM4 + i], x);
-    }
-    if (ROWS > 2u) {
-        p[2] += dot(query_rows[2u * DIM4 + i], x);
-        p[3] += dot(query_rows[3u * DIM4 + i], x);
-    }
-    if (ROWS > 4u) {
-        p[4] += dot(query_rows[4u * DIM4 + i], x);
-        p[5] += dot(query_rows[5u * DIM4 + i], x);
-        p[6] += dot(query_rows[6u * DIM4 + i], x);
-        p[7] += dot(query_rows[7u * DIM4 + i], x);
+fn load_rows(first: u32, b: u32, g: u32) {
+    for (var r = 0u; r < ROWS; r++) { // unroll
+        let row = row_at(first + r, g);
+        let e = q_base(b, row.head) + row.query * params.q_token;
+        for (var i = 0u; i < DIM4; i++) { // unroll
+            queries[r * DIM4 + i] = load_q(e, i) * params.scale;
+        }
+        rows[r] = row;
+        states[r] = nothing_seen();
     }
 }
 
-fn add_value(at: u32, r: u32, x: vec4<f32>) {
-    sums[at] = sums[at] * rescale[r] + p[r] * x;
-}
-
-// Weighs vector i of the lane's value into all rows.
-fn value_vector(i: u32, x: vec4<f32>) {
-    add_value(i, 0u, x);
-    if (ROWS > 1u) {
-        add_value(DIM4 + i, 1u, x);
+// The products of all rows with the lane's key, which starts at element e.
+fn score_key(e: u32) {
+    for (var r = 0u; r < ROWS; r++) { // unroll
+        p[r] = 0.0;
     }
-    if (ROWS > 2u) {
-        add_value(2u * DIM4 + i, 2u, x);
-        add_value(3u * DIM4 + i, 3u, x);
-    }
-    if (ROWS > 4u) {
-        add_value(4u * DIM4 + i, 4u, x);
-        add_value(5u * DIM4 + i, 5u, x);
-        add_value(6u * DIM4 + i, 6u, x);
-        add_value(7u * DIM4 + i, 7u, x);
+    for (var i = 0u; i < DIM4; i += 2u) { // unroll
+        let x = load_k(e, i);
+        for (var j = 0u; j < min(2u, DIM4 - i); j++) { // unroll
+            for (var r = 0u; r < ROWS; r++) { // unroll
+                p[r] += dot(queries[r * DIM4 + i + j], x[j]);
+            }
+        }
     }
 }
 
-// Turns the score of row r into its weight. `real`: the key exists and is not padding.
-fn softmax_row(r: u32, b: u32, row: Row, key: u32, real: bool) {
-    let score = finish_score(p[r], b, row.head, row.query, min(key, params.kv_len - 1u));
-    let seen = real & sees(row.query, key);
-    let top = max(row_max[r], select(NO_SCORE, score, seen));
-    // Before the lane's first key the factor is arbitrary: it meets sums of 0.
-    rescale[r] = weight_of(row_max[r] - top);
-    row_max[r] = top;
-    p[r] = select(0.0, weight_of(score - top), seen);
-    row_sum[r] = row_sum[r] * rescale[r] + p[r];
-}
-
-fn share_step(r: u32, i: u32, lane: u32, factor: f32) {
-    share(r * DIM4 + i, lane, sums[r * DIM4 + i] * factor);
-}
-
-fn share_steps(r: u32, i: u32, lane: u32, factor: f32) {
-    share_step(r, i, lane, factor);
-    if (i + 1u < DIM4) {
-        share_step(r, i + 1u, lane, factor);
-    }
-    if (i + 2u < DIM4) {
-        share_step(r, i + 2u, lane, factor);
-    }
-    if (i + 3u < DIM4) {
-        share_step(r, i + 3u, lane, factor);
+// Turns the scores into weights. `real`: the key exists and is not padding.
+fn softmax_key(b: u32, key: u32, real: bool) {
+    for (var r = 0u; r < ROWS; r++) { // unroll
+        let row = rows[r];
+        let score = finish_score(p[r], b, row.head, row.query, min(key, params.kv_len - 1u));
+        let known = masked(score, real & sees(row.query, key));
+        var state = raised(states[r], known);
+        p[r] = weight_of(known - state.top);
+        state.sum += p[r];
+        states[r] = state;
     }
 }
 
-// Sixteen vectors from i on.
-fn share_steps_16(r: u32, i: u32, lane: u32, factor: f32) {
-    share_steps(r, i, lane, factor);
-    if (i + 4u < DIM4) {
-        share_steps(r, i + 4u, lane, factor);
-    }
-    if (i + 8u < DIM4) {
-        share_steps(r, i + 8u, lane, factor);
-    }
-    if (i + 12u < DIM4) {
-        share_steps(r, i + 12u, lane, factor);
+// Weighs the lane's value, which starts at element e, into all rows.
+fn weigh_value(e: u32) {
+    for (var i = 0u; i < DIM4; i += 2u) { // unroll
+        let x = load_v(e, i);
+        for (var j = 0u; j < min(2u, DIM4 - i); j++) { // unroll
+            for (var r = 0u; r < ROWS; r++) { // unroll
+                let at = r * DIM4 + i + j;
+                sums[at] = sums[at] * states[r].rescale + p[r] * x[j];
+            }
+        }
     }
 }
 
-// Scales the lane's sums of row r to what they are worth in the result, and shares them. All lanes
-// must call this together.
-fn share_row(r: u32, lane: u32) {
-    let top = reduce_max(row_max[r], lane);
-    let mine = weight_of(row_max[r] - top);
-    let total = reduce_sum(row_sum[r] * mine, lane);
-    let factor = select(0.0, mine / max(total, 1e-38), total > 0.0);
-    share_steps_16(r, 0u, lane, factor);
-    if (DIM4 > 16u) {
-        share_steps_16(r, 16u, lane, factor);
-    }
-    if (DIM4 > 32u) {
-        share_steps_16(r, 32u, lane, factor);
-    }
-    if (DIM4 > 48u) {
-        share_steps_16(r, 48u, lane, factor);
+// Scales the lane's sums to what they are worth in the result, and shares them. All lanes must call
+// this together.
+fn share_rows(lane: u32) {
+    for (var r = 0u; r < ROWS; r++) { // unroll
+        let mine = weight_of(states[r].top - reduce_max(states[r].top, lane));
+        let factor = mine * inverse_of(reduce_sum(states[r].sum * mine, lane));
+        for (var i = 0u; i < DIM4; i++) { // unroll
+            share(r * DIM4 + i, lane, sums[r * DIM4 + i] * factor);
+        }
     }
 }
 
@@ -176,8 +121,7 @@ fn main(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let rows = params.q_len * (params.n_heads / params.n_kv_heads);
-    let blocks = (rows + ROWS - 1u) / ROWS;
+    let blocks = (params.q_len * (params.n_heads / params.n_kv_heads) + ROWS - 1u) / ROWS;
     let group = fold(workgroup, grid);
     if (group >= blocks * params.n_kv_heads * params.batch) {
         return;
@@ -185,85 +129,25 @@ fn main(
     let first_row = group % blocks * ROWS;
     let g = (group / blocks) % params.n_kv_heads;
     let b = group / (blocks * params.n_kv_heads);
-    let row0 = row_at(first_row, g);
-    let row1 = row_at(first_row + 1u, g);
-    let row2 = row_at(first_row + 2u, g);
-    let row3 = row_at(first_row + 3u, g);
-    let row4 = row_at(first_row + 4u, g);
-    let row5 = row_at(first_row + 5u, g);
-    let row6 = row_at(first_row + 6u, g);
-    let row7 = row_at(first_row + 7u, g);
-    load_row(b, row0, 0u);
-    if (ROWS > 1u) {
-        load_row(b, row1, 1u);
-    }
-    if (ROWS > 2u) {
-        load_row(b, row2, 2u);
-        load_row(b, row3, 3u);
-    }
-    if (ROWS > 4u) {
-        load_row(b, row4, 4u);
-        load_row(b, row5, 5u);
-        load_row(b, row6, 6u);
-        load_row(b, row7, 7u);
-    }
+    load_rows(first_row, b, g);
 
-    let k_base = params.k_start + b * params.k_batch + g * params.k_head;
-    let v_base = params.v_start + b * params.v_batch + g * params.v_head;
-    let keys = visible_keys(row0.query, row_at(first_row + ROWS - 1u, g).query);
+    let keys = visible_keys(rows[0].query, rows[ROWS - 1u].query);
     for (var first = keys.first; first < keys.end; first += THREADS) {
         let key = first + lane;
         let near = min(key, params.kv_len - 1u);
-        var real = key < keys.end;
-        if (HAS_KEY_MASK) {
-            real &= key_mask[b * params.key_mask_batch + near] != 0u;
-        }
-
-        let k_row = k_base + near * params.k_token;
-        p = array<f32, 8>();
-        score_key(k_row);
-
-        softmax_row(0u, b, row0, key, real);
-        if (ROWS > 1u) {
-            softmax_row(1u, b, row1, key, real);
-        }
-        if (ROWS > 2u) {
-            softmax_row(2u, b, row2, key, real);
-            softmax_row(3u, b, row3, key, real);
-        }
-        if (ROWS > 4u) {
-            softmax_row(4u, b, row4, key, real);
-            softmax_row(5u, b, row5, key, real);
-            softmax_row(6u, b, row6, key, real);
-            softmax_row(7u, b, row7, key, real);
-        }
-
-        let v_row = v_base + near * params.v_token;
-        weigh_value(v_row);
+        score_key(k_base(b, g) + near * params.k_token);
+        softmax_key(b, key, (key < keys.end) & is_real(b, near));
+        weigh_value(v_base(b, g) + near * params.v_token);
     }
 
-    share_row(0u, lane);
-    if (ROWS > 1u) {
-        share_row(1u, lane);
-    }
-    if (ROWS > 2u) {
-        share_row(2u, lane);
-        share_row(3u, lane);
-    }
-    if (ROWS > 4u) {
-        share_row(4u, lane);
-        share_row(5u, lane);
-        share_row(6u, lane);
-        share_row(7u, lane);
-    }
+    share_rows(lane);
     all_shared();
     let turns = join_turns(lane);
     for (var n = turns.x; n < JOIN_VECTORS; n += turns.y) {
         let total = joined(n, lane);
         let row = row_at(first_row + n / DIM4, g);
         if (row.exists && stores_joined(lane)) {
-            let e = params.out_start + b * params.out_batch + row.query * params.out_token;
-            store_out(e + row.head * params.out_head, n % DIM4, total);
+            store_out(out_base(b, row.head) + row.query * params.out_token, n % DIM4, total);
         }
     }
 }

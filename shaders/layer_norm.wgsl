@@ -15,14 +15,6 @@
 
 const HAS_BIAS: bool = true;
 
-struct Params {
-    rows: u32,
-    cols: u32,
-    rows_per_group: u32,
-    eps: f32,
-}
-var<immediate> params: Params;
-
 @group(0) @binding(3) var<storage, read> bias: array<Elem>;    // [cols]
 @group(0) @binding(4) var<storage, read_write> y: array<Elem>; // [rows, cols]
 
@@ -32,14 +24,13 @@ fn main(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first = fold(workgroup, grid) * params.rows_per_group;
-    let end = min(first + params.rows_per_group, params.rows);
+    let rows = rows_of(fold(workgroup, grid));
     let elems = params.cols / WIDTH;
     let n = f32(params.cols);
-    for (var row = first; row < end; row++) {
+    for (var row = rows.first; row < rows.end; row++) {
         let start = row * elems;
 
-        var total = Elem();
+        var total = Elem(0.0);
         for (var c = lane; c < elems; c += THREADS) {
             let h = load(start + c);
             store_sum(start + c, h);
@@ -47,7 +38,7 @@ fn main(
         }
         let mean = reduce_sum(sum_of(total), lane) / n;
 
-        var squares = Elem();
+        var squares = Elem(0.0);
         for (var c = lane; c < elems; c += THREADS) {
             let d = load(start + c) - mean;
             squares += d * d;

@@ -15,14 +15,6 @@
 
 const HAS_BIAS: bool = true;
 
-struct Params {
-    rows: u32,
-    cols: u32, // COLS
-    rows_per_group: u32,
-    eps: f32,
-}
-var<immediate> params: Params;
-
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;    // [COLS]
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>; // [rows, COLS]
 
@@ -30,7 +22,7 @@ fn bias_at(c: u32) -> vec4<f32> {
     if (HAS_BIAS) {
         return bias[c];
     }
-    return vec4<f32>();
+    return vec4(0.0);
 }
 
 @compute @workgroup_size(THREADS)
@@ -42,7 +34,7 @@ fn main(
     var scales: array<vec4<f32>, LANE_VECS>;
     var biases: array<vec4<f32>, LANE_VECS>;
     if (KEEP_COLUMNS) {
-        for (var k = 0u; k < LANE_VECS; k++) {
+        for (var k = 0u; k < LANE_VECS; k++) { // unroll
             let c = k * THREADS + lane;
             if (in_row(c)) {
                 scales[k] = scale_at(c);
@@ -51,15 +43,14 @@ fn main(
         }
     }
 
-    let first = fold(workgroup, grid) * params.rows_per_group;
-    let end = min(first + params.rows_per_group, params.rows);
+    let rows = rows_of(fold(workgroup, grid));
     let n = f32(COLS);
     var h: array<vec4<f32>, LANE_VECS>;
-    for (var row = first; row < end; row++) {
+    for (var row = rows.first; row < rows.end; row++) {
         let start = row * ROW_VECS;
 
-        var total = vec4<f32>();
-        for (var k = 0u; k < LANE_VECS; k++) {
+        var total = vec4(0.0);
+        for (var k = 0u; k < LANE_VECS; k++) { // unroll
             let c = k * THREADS + lane;
             if (in_row(c)) {
                 let v = load(start + c);
@@ -70,8 +61,8 @@ fn main(
         }
         let mean = reduce_sum(sum_of(total), lane) / n;
 
-        var squares = vec4<f32>();
-        for (var k = 0u; k < LANE_VECS; k++) {
+        var squares = vec4(0.0);
+        for (var k = 0u; k < LANE_VECS; k++) { // unroll
             if (in_row(k * THREADS + lane)) {
                 let d = h[k] - mean;
                 squares += d * d;
@@ -79,7 +70,7 @@ fn main(
         }
         let scale = inverseSqrt(reduce_sum(sum_of(squares), lane) / n + params.eps);
 
-        for (var k = 0u; k < LANE_VECS; k++) {
+        for (var k = 0u; k < LANE_VECS; k++) { // unroll
             let c = k * THREADS + lane;
             if (in_row(c)) {
                 var s = scales[k];

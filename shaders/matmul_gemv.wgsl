@@ -23,14 +23,8 @@ const TILE_N: u32 = COLS;
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>; // [batch, m, k / 4]
 
-// Totals of the workgroup's columns, row by row.
-var<workgroup> sh_totals: array<f32, ROWS * COLS>;
-
-// Sums of one row of x: columns 0..4 and 4..8.
-struct Sums {
-    first: vec4<f32>,
-    second: vec4<f32>,
-}
+// Totals of columns 4h .. 4h + 4 of row r, at 2r + h.
+var<workgroup> sh_totals: array<vec4<f32>, 2u * ROWS>;
 
 fn row_start(sample: u32, row: u32) -> u32 {
     return (sample * params.m + min(row, params.m - 1u)) * (params.k / 4u);
@@ -48,36 +42,6 @@ fn load_columns(at: vec4<u32>) -> Columns {
     let c = load_weight8(at.z);
     let d = load_weight8(at.w);
     return Columns(mat4x4(a[0], b[0], c[0], d[0]), mat4x4(a[1], b[1], c[1], d[1]));
-}
-
-// Adds eight k of the row of x at `at`. A row vector times a matrix is a dot product per column.
-fn multiply(sums: ptr<function, Sums>, at: u32, first: Columns, second: Columns) {
-    let low = x[at];
-    let high = x[at + 1u];
-    (*sums).first += low * first.low + high * first.high;
-    (*sums).second += low * second.low + high * second.high;
-}
-
-// Adds up the lanes' sums of a row. All lanes must call this together.
-fn total(sums: Sums, row: u32, lane: u32) {
-    let first = vec4(
-        reduce_sum(sums.first.x, lane),
-        reduce_sum(sums.first.y, lane),
-        reduce_sum(sums.first.z, lane),
-        reduce_sum(sums.first.w, lane),
-    );
-    let second = vec4(
-        reduce_sum(sums.second.x, lane),
-        reduce_sum(sums.second.y, lane),
-        reduce_sum(sums.second.z, lane),
-        reduce_sum(sums.second.w, lane),
-    );
-    if (lane == 0u) {
-        for (var j = 0u; j < 4u; j++) {
-            sh_totals[row * COLS + j] = first[j];
-            sh_totals[row * COLS + 4u + j] = second[j];
-        }
-    }
 }
 
 @compute @workgroup_size(THREADS)
@@ -98,78 +62,41 @@ fn main(
     let w0 = base + min(column + vec4(0u, 1u, 2u, 3u), last) * params.k;
     let w1 = base + min(column + vec4(4u, 5u, 6u, 7u), last) * params.k;
     let sample = params.batch_offset + batch;
-    let x0 = row_start(sample, 0u);
-    let x1 = row_start(sample, 1u);
-    let x2 = row_start(sample, 2u);
-    let x3 = row_start(sample, 3u);
-    let x4 = row_start(sample, 4u);
-    let x5 = row_start(sample, 5u);
-    let x6 = row_start(sample, 6u);
-    let x7 = row_start(sample, 7u);
-    var sums0: Sums;
-    var sums1: Sums;
-    var sums2: Sums;
-    var sums3: Sums;
-    var sums4: Sums;
-    var sums5: Sums;
-    var sums6: Sums;
-    var sums7: Sums;
+    var x_at: array<u32, ROWS>;
+    for (var r = 0u; r < ROWS; r++) { // unroll
+        x_at[r] = row_start(sample, r);
+    }
+
+    // The lane's part of the totals.
+    var sums: array<vec4<f32>, 2u * ROWS>;
     for (var kk = 8u * lane; kk < params.k; kk += 8u * THREADS) {
-        let i = kk / 4u;
         let first = load_columns(w0 + kk);
         let second = load_columns(w1 + kk);
-        multiply(&sums0, x0 + i, first, second);
-        if (ROWS > 1u) {
-            multiply(&sums1, x1 + i, first, second);
-        }
-        if (ROWS > 2u) {
-            multiply(&sums2, x2 + i, first, second);
-        }
-        if (ROWS > 3u) {
-            multiply(&sums3, x3 + i, first, second);
-        }
-        if (ROWS > 4u) {
-            multiply(&sums4, x4 + i, first, second);
-        }
-        if (ROWS > 5u) {
-            multiply(&sums5, x5 + i, first, second);
-        }
-        if (ROWS > 6u) {
-            multiply(&sums6, x6 + i, first, second);
-        }
-        if (ROWS > 7u) {
-            multiply(&sums7, x7 + i, first, second);
+        for (var r = 0u; r < ROWS; r++) { // unroll
+            // A row vector times a matrix is a dot product per column.
+            let low = x[x_at[r] + kk / 4u];
+            let high = x[x_at[r] + kk / 4u + 1u];
+            sums[2u * r] += low * first.low + high * first.high;
+            sums[2u * r + 1u] += low * second.low + high * second.high;
         }
     }
-    total(sums0, 0u, lane);
-    if (ROWS > 1u) {
-        total(sums1, 1u, lane);
-    }
-    if (ROWS > 2u) {
-        total(sums2, 2u, lane);
-    }
-    if (ROWS > 3u) {
-        total(sums3, 3u, lane);
-    }
-    if (ROWS > 4u) {
-        total(sums4, 4u, lane);
-    }
-    if (ROWS > 5u) {
-        total(sums5, 5u, lane);
-    }
-    if (ROWS > 6u) {
-        total(sums6, 6u, lane);
-    }
-    if (ROWS > 7u) {
-        total(sums7, 7u, lane);
+    for (var n = 0u; n < 2u * ROWS; n++) { // unroll
+        let total = vec4(
+            reduce_sum(sums[n].x, lane),
+            reduce_sum(sums[n].y, lane),
+            reduce_sum(sums[n].z, lane),
+            reduce_sum(sums[n].w, lane),
+        );
+        if (lane == 0u) {
+            sh_totals[n] = total;
+        }
     }
     workgroupBarrier(); // all totals are in place
     for (var i = lane; i < ROWS * COLS; i += THREADS) {
         let row = i / COLS;
         let c = column + i % COLS;
         if (row < params.m && c < params.n) {
-            let index = (sample * params.m + row) * params.y_row_stride + params.n_offset + c;
-            finish(index, params.n_offset + c, sh_totals[i]);
+            finish(sample, row, c, sh_totals[i / 4u][i % 4u]);
         }
     }
 }

@@ -39,9 +39,6 @@ struct Rows {
 // variable, and unrolling the epilogue takes drivers seconds to compile.)
 var<workgroup> sh_sums: array<vec4<f32>, 2u * TILE_M * SUBGROUP>;
 
-// Sums of a block's rows: [2r] is row r in the first half of the columns, [2r + 1] in the second.
-alias Sums = array<vec4<f32>, 16>;
-
 fn row_start(sample: u32, row: u32) -> u32 {
     return (sample * params.m + min(row, params.m - 1u)) * (params.k / 4u);
 }
@@ -88,67 +85,6 @@ fn load_weights(at: vec4<u32>) -> mat4x4<f32> {
     return w;
 }
 
-// Adds four k to the sums of a block: unrolled, so that the sums stay registers.
-fn multiply(sums: ptr<function, Sums>, rows: Rows, first: mat4x4<f32>, second: mat4x4<f32>) {
-    let row0 = row_of(rows, 0u);
-    (*sums)[0] += first * row0;
-    (*sums)[1] += second * row0;
-    let row1 = row_of(rows, 1u);
-    (*sums)[2] += first * row1;
-    (*sums)[3] += second * row1;
-    let row2 = row_of(rows, 2u);
-    (*sums)[4] += first * row2;
-    (*sums)[5] += second * row2;
-    let row3 = row_of(rows, 3u);
-    (*sums)[6] += first * row3;
-    (*sums)[7] += second * row3;
-    let row4 = row_of(rows, 4u);
-    (*sums)[8] += first * row4;
-    (*sums)[9] += second * row4;
-    let row5 = row_of(rows, 5u);
-    (*sums)[10] += first * row5;
-    (*sums)[11] += second * row5;
-    let row6 = row_of(rows, 6u);
-    (*sums)[12] += first * row6;
-    (*sums)[13] += second * row6;
-    let row7 = row_of(rows, 7u);
-    (*sums)[14] += first * row7;
-    (*sums)[15] += second * row7;
-}
-
-// Keeps a block's sums for the epilogue.
-fn keep(sums: Sums, at: u32) {
-    sh_sums[at + 0u * SUBGROUP] = sums[0];
-    sh_sums[at + 1u * SUBGROUP] = sums[1];
-    sh_sums[at + 2u * SUBGROUP] = sums[2];
-    sh_sums[at + 3u * SUBGROUP] = sums[3];
-    sh_sums[at + 4u * SUBGROUP] = sums[4];
-    sh_sums[at + 5u * SUBGROUP] = sums[5];
-    sh_sums[at + 6u * SUBGROUP] = sums[6];
-    sh_sums[at + 7u * SUBGROUP] = sums[7];
-    sh_sums[at + 8u * SUBGROUP] = sums[8];
-    sh_sums[at + 9u * SUBGROUP] = sums[9];
-    sh_sums[at + 10u * SUBGROUP] = sums[10];
-    sh_sums[at + 11u * SUBGROUP] = sums[11];
-    sh_sums[at + 12u * SUBGROUP] = sums[12];
-    sh_sums[at + 13u * SUBGROUP] = sums[13];
-    sh_sums[at + 14u * SUBGROUP] = sums[14];
-    sh_sums[at + 15u * SUBGROUP] = sums[15];
-}
-
-// Finishes four columns of row `row` from `column` on.
-fn finish_four(sample: u32, row: u32, column: u32, sums: vec4<f32>) {
-    if (row >= params.m) {
-        return;
-    }
-    let index = (sample * params.m + row) * params.y_row_stride + params.n_offset + column;
-    for (var j = 0u; j < 4u; j++) {
-        if (column + j < params.n) {
-            finish(index + j, params.n_offset + column + j, sums[j]);
-        }
-    }
-}
-
 @compute @workgroup_size(SUBGROUP)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -169,46 +105,27 @@ fn main(
     let w1 = weight_start(batch * params.w_batch_stride, column + HALF_N);
     let w_step = select(params.n, 1u, W_TRANSPOSED);
     let sample = params.batch_offset + batch;
-    let x0 = block_start(sample, row, lane);
-    let x1 = block_start(sample, row + 8u, lane);
-    let x2 = block_start(sample, row + 16u, lane);
-    let x3 = block_start(sample, row + 24u, lane);
-    let x4 = block_start(sample, row + 32u, lane);
-    var sums0: Sums;
-    var sums1: Sums;
-    var sums2: Sums;
-    var sums3: Sums;
-    var sums4: Sums;
+    var x_at: array<vec2<u32>, ROW_BLOCKS>;
+    for (var b = 0u; b < ROW_BLOCKS; b++) { // unroll
+        x_at[b] = block_start(sample, row + 8u * b, lane);
+    }
+
+    // Half h of row r of the tile at 2r + h.
+    var sums: array<vec4<f32>, 2u * TILE_M>;
     for (var kk = 0u; kk < params.k; kk += 4u) {
-        let i = kk / 4u;
         let first = load_weights(w0 + kk * w_step);
         let second = load_weights(w1 + kk * w_step);
-        multiply(&sums0, load_rows(x0 + i), first, second);
-        if (ROW_BLOCKS > 1u) {
-            multiply(&sums1, load_rows(x1 + i), first, second);
-        }
-        if (ROW_BLOCKS > 2u) {
-            multiply(&sums2, load_rows(x2 + i), first, second);
-        }
-        if (ROW_BLOCKS > 3u) {
-            multiply(&sums3, load_rows(x3 + i), first, second);
-        }
-        if (ROW_BLOCKS > 4u) {
-            multiply(&sums4, load_rows(x4 + i), first, second);
+        for (var b = 0u; b < ROW_BLOCKS; b++) { // unroll
+            let rows = load_rows(x_at[b] + kk / 4u);
+            for (var r = 0u; r < 8u; r++) { // unroll
+                let four = row_of(rows, r);
+                sums[2u * (8u * b + r)] += first * four;
+                sums[2u * (8u * b + r) + 1u] += second * four;
+            }
         }
     }
-    keep(sums0, lane);
-    if (ROW_BLOCKS > 1u) {
-        keep(sums1, 16u * SUBGROUP + lane);
-    }
-    if (ROW_BLOCKS > 2u) {
-        keep(sums2, 32u * SUBGROUP + lane);
-    }
-    if (ROW_BLOCKS > 3u) {
-        keep(sums3, 48u * SUBGROUP + lane);
-    }
-    if (ROW_BLOCKS > 4u) {
-        keep(sums4, 64u * SUBGROUP + lane);
+    for (var n = 0u; n < 2u * TILE_M; n++) { // unroll
+        sh_sums[n * SUBGROUP + lane] = sums[n];
     }
     for (var r = 0u; r < TILE_M; r++) {
         finish_four(sample, row + r, column, sh_sums[2u * r * SUBGROUP + lane]);

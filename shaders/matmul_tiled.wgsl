@@ -14,13 +14,13 @@
 #import matmul_params
 #import x_scalar
 #import weight_f32_scalar
+#import stage_tile
 #import matmul_epilogue
 
 const X_TRANSPOSED: bool = false;
 const W_TRANSPOSED: bool = true;
 const TILE_M: u32 = 64u;
 const TILE_N: u32 = 64u;
-const TILE_K: u32 = 16u;
 
 const THREADS_M: u32 = TILE_M / 8u;
 const THREADS_N: u32 = TILE_N / 8u;
@@ -29,104 +29,20 @@ const THREADS: u32 = THREADS_M * THREADS_N;
 const X_QUADS: u32 = TILE_M * TILE_K / 4u / THREADS;
 const W_QUADS: u32 = TILE_N * TILE_K / 4u / THREADS;
 
-// The slab: element (row, k) of x at [k * TILE_M / 4 + row / 4][row % 4], the weight alike.
-var<workgroup> sh_x: array<vec4<f32>, TILE_K * TILE_M / 4u>;
-var<workgroup> sh_weight: array<vec4<f32>, TILE_K * TILE_N / 4u>;
-
-// Elements of a quad that lie before `end`.
-fn left(at: u32, end: u32) -> u32 {
-    return min(max(at, end) - at, 4u);
-}
-
-// Where quad `q` of a slab of `width` rows goes: (row, k) of its first element. Quads run along
-// the dimension that is contiguous in memory, and so do neighbouring invocations.
-fn quad_place(q: u32, width: u32, k_major: bool) -> vec2<u32> {
-    if (k_major) {
-        return vec2(q % (width / 4u) * 4u, q / (width / 4u));
-    }
-    return vec2(q / (TILE_K / 4u), q % (TILE_K / 4u) * 4u);
-}
+// The slab of x, then that of the weight.
+const W_SLAB: u32 = TILE_K * TILE_M / 4u;
+const SLAB_QUADS: u32 = W_SLAB + TILE_K * TILE_N / 4u;
 
 fn fetch_x(base: u32, row0: u32, k0: u32, q: u32) -> vec4<f32> {
-    let place = quad_place(q, TILE_M, X_TRANSPOSED);
-    let row = row0 + place.x;
-    let k = k0 + place.y;
-    if (X_TRANSPOSED) {
-        return x_quad(base + k * params.m + row, select(0u, left(row, params.m), k < params.k));
-    }
-    return x_quad(base + row * params.k + k, select(0u, left(k, params.k), row < params.m));
+    let at = vec2(row0, k0) + quad_place(q, TILE_M, X_TRANSPOSED);
+    let from_x = quad_source(at, params.m, params.k, X_TRANSPOSED);
+    return x_quad(base + from_x.x, from_x.y);
 }
 
 fn fetch_weight(base: u32, column0: u32, k0: u32, q: u32) -> vec4<f32> {
-    let place = quad_place(q, TILE_N, !W_TRANSPOSED);
-    let column = column0 + place.x;
-    let k = k0 + place.y;
-    if (W_TRANSPOSED) {
-        let count = select(0u, left(k, params.k), column < params.n);
-        return weight_quad(base + column * params.k + k, count);
-    }
-    let count = select(0u, left(column, params.n), k < params.k);
-    return weight_quad(base + k * params.n + column, count);
-}
-
-fn stage_x(q: u32, quad: vec4<f32>) {
-    let place = quad_place(q, TILE_M, X_TRANSPOSED);
-    if (X_TRANSPOSED) {
-        sh_x[(place.y * TILE_M + place.x) / 4u] = quad;
-        return;
-    }
-    for (var j = 0u; j < 4u; j++) {
-        sh_x[((place.y + j) * TILE_M + place.x) / 4u][place.x % 4u] = quad[j];
-    }
-}
-
-fn stage_weight(q: u32, quad: vec4<f32>) {
-    let place = quad_place(q, TILE_N, !W_TRANSPOSED);
-    if (!W_TRANSPOSED) {
-        sh_weight[(place.y * TILE_N + place.x) / 4u] = quad;
-        return;
-    }
-    for (var j = 0u; j < 4u; j++) {
-        sh_weight[((place.y + j) * TILE_N + place.x) / 4u][place.x % 4u] = quad[j];
-    }
-}
-
-// Four rows by eight columns of sums: columns 0..4 and 4..8 of each row.
-struct Sums {
-    row0: vec4<f32>, row1: vec4<f32>, row2: vec4<f32>, row3: vec4<f32>,
-    row0b: vec4<f32>, row1b: vec4<f32>, row2b: vec4<f32>, row3b: vec4<f32>,
-}
-
-fn multiply(sums: ptr<function, Sums>, rows: vec4<f32>, first: vec4<f32>, second: vec4<f32>) {
-    (*sums).row0 += rows.x * first;
-    (*sums).row1 += rows.y * first;
-    (*sums).row2 += rows.z * first;
-    (*sums).row3 += rows.w * first;
-    (*sums).row0b += rows.x * second;
-    (*sums).row1b += rows.y * second;
-    (*sums).row2b += rows.z * second;
-    (*sums).row3b += rows.w * second;
-}
-
-fn finish_four(sample: u32, row: u32, column: u32, sums: vec4<f32>) {
-    if (row >= params.m) {
-        return;
-    }
-    let index = (sample * params.m + row) * params.y_row_stride + params.n_offset + column;
-    for (var j = 0u; j < 4u; j++) {
-        if (column + j < params.n) {
-            finish(index + j, params.n_offset + column + j, sums[j]);
-        }
-    }
-}
-
-fn finish_sums(sample: u32, row: u32, column: u32, sums: Sums) {
-    var rows = array(
-        sums.row0, sums.row1, sums.row2, sums.row3, sums.row0b, sums.row1b, sums.row2b, sums.row3b
-    );
-    for (var i = 0u; i < 8u; i++) {
-        finish_four(sample, row + i % 4u, column + i / 4u * (TILE_N / 2u), rows[i]);
-    }
+    let at = vec2(column0, k0) + quad_place(q, TILE_N, !W_TRANSPOSED);
+    let from_w = quad_source(at, params.n, params.k, !W_TRANSPOSED);
+    return weight_quad(base + from_w.x, from_w.y);
 }
 
 @compute @workgroup_size(THREADS)
@@ -152,40 +68,48 @@ fn main(
 
     var x_next: array<vec4<f32>, X_QUADS>;
     var w_next: array<vec4<f32>, W_QUADS>;
-    for (var i = 0u; i < X_QUADS; i++) {
+    for (var i = 0u; i < X_QUADS; i++) { // unroll
         x_next[i] = fetch_x(x_base, row0, 0u, thread + i * THREADS);
     }
-    for (var i = 0u; i < W_QUADS; i++) {
+    for (var i = 0u; i < W_QUADS; i++) { // unroll
         w_next[i] = fetch_weight(w_base, column0, 0u, thread + i * THREADS);
     }
-    var upper: Sums;
-    var lower: Sums;
+    // Row r of group g of the rows, half h of the columns, at 8 g + 2 r + h.
+    var sums: array<vec4<f32>, 16>;
     for (var k0 = 0u; k0 < params.k; k0 += TILE_K) {
-        for (var i = 0u; i < X_QUADS; i++) {
-            stage_x(thread + i * THREADS, x_next[i]);
+        for (var i = 0u; i < X_QUADS; i++) { // unroll
+            stage(0u, TILE_M, X_TRANSPOSED, thread + i * THREADS, x_next[i]);
         }
-        for (var i = 0u; i < W_QUADS; i++) {
-            stage_weight(thread + i * THREADS, w_next[i]);
+        for (var i = 0u; i < W_QUADS; i++) { // unroll
+            stage(W_SLAB, TILE_N, !W_TRANSPOSED, thread + i * THREADS, w_next[i]);
         }
         workgroupBarrier(); // the slab is in place
-        for (var i = 0u; i < X_QUADS; i++) {
+        for (var i = 0u; i < X_QUADS; i++) { // unroll
             x_next[i] = fetch_x(x_base, row0, k0 + TILE_K, thread + i * THREADS);
         }
-        for (var i = 0u; i < W_QUADS; i++) {
+        for (var i = 0u; i < W_QUADS; i++) { // unroll
             w_next[i] = fetch_weight(w_base, column0, k0 + TILE_K, thread + i * THREADS);
         }
         for (var k = 0u; k < TILE_K; k++) {
-            let x_at = k * (TILE_M / 4u) + row_quad;
-            let w_at = k * (TILE_N / 4u) + column_quad;
-            let first = sh_weight[w_at];
-            let second = sh_weight[w_at + THREADS_N];
-            multiply(&upper, sh_x[x_at], first, second);
-            multiply(&lower, sh_x[x_at + THREADS_M], first, second);
+            let w_at = W_SLAB + k * (TILE_N / 4u) + column_quad;
+            let first = sh_slab[w_at];
+            let second = sh_slab[w_at + THREADS_N];
+            for (var g = 0u; g < 2u; g++) { // unroll
+                let rows = sh_slab[k * (TILE_M / 4u) + row_quad + g * THREADS_M];
+                for (var r = 0u; r < 4u; r++) { // unroll
+                    sums[8u * g + 2u * r] += rows[r] * first;
+                    sums[8u * g + 2u * r + 1u] += rows[r] * second;
+                }
+            }
         }
         workgroupBarrier(); // everyone has read the slab before it is overwritten
     }
+    // A copy, since the epilogue is too long to unroll and what a variable indexes is no register.
+    var done = sums;
     let row = row0 + 4u * row_quad;
     let column = column0 + 4u * column_quad;
-    finish_sums(sample, row, column, upper);
-    finish_sums(sample, row + TILE_M / 2u, column, lower);
+    for (var n = 0u; n < 16u; n++) {
+        let r = row + n / 8u * (TILE_M / 2u) + n % 8u / 2u;
+        finish_four(sample, r, column + n % 2u * (TILE_N / 2u), done[n]);
+    }
 }

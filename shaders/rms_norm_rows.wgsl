@@ -13,14 +13,6 @@
 #import norm_operands
 #import sum_discard
 
-struct Params {
-    rows: u32,
-    cols: u32, // COLS
-    rows_per_group: u32,
-    eps: f32,
-}
-var<immediate> params: Params;
-
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>; // [rows, COLS]
 
 @compute @workgroup_size(THREADS)
@@ -31,7 +23,7 @@ fn main(
 ) {
     var scales: array<vec4<f32>, LANE_VECS>;
     if (KEEP_COLUMNS) {
-        for (var k = 0u; k < LANE_VECS; k++) {
+        for (var k = 0u; k < LANE_VECS; k++) { // unroll
             let c = k * THREADS + lane;
             if (in_row(c)) {
                 scales[k] = scale_at(c);
@@ -39,14 +31,13 @@ fn main(
         }
     }
 
-    let first = fold(workgroup, grid) * params.rows_per_group;
-    let end = min(first + params.rows_per_group, params.rows);
+    let rows = rows_of(fold(workgroup, grid));
     var h: array<vec4<f32>, LANE_VECS>;
-    for (var row = first; row < end; row++) {
+    for (var row = rows.first; row < rows.end; row++) {
         let start = row * ROW_VECS;
 
-        var squares = vec4<f32>();
-        for (var k = 0u; k < LANE_VECS; k++) {
+        var squares = vec4(0.0);
+        for (var k = 0u; k < LANE_VECS; k++) { // unroll
             let c = k * THREADS + lane;
             if (in_row(c)) {
                 let v = load(start + c);
@@ -58,7 +49,7 @@ fn main(
         let mean = reduce_sum(sum_of(squares), lane) / f32(COLS);
         let scale = inverseSqrt(mean + params.eps);
 
-        for (var k = 0u; k < LANE_VECS; k++) {
+        for (var k = 0u; k < LANE_VECS; k++) { // unroll
             let c = k * THREADS + lane;
             if (in_row(c)) {
                 var s = scales[k];

@@ -40,7 +40,7 @@ fn main(
         }
         let largest = reduce_max(max_of(top), lane);
 
-        var total = Elem();
+        var total = Elem(0.0);
         for (var c = lane; c < elems; c += THREADS) {
             total += term(x[start + c], largest);
         }

@@ -37,8 +37,8 @@ fn main(
     for (var row = first; row < end; row++) {
         let start = row * ROW_VECS;
 
-        var top = vec4<f32>(LOWEST);
-        for (var k = 0u; k < LANE_VECS; k++) {
+        var top = vec4(LOWEST);
+        for (var k = 0u; k < LANE_VECS; k++) { // unroll
             let c = k * THREADS + lane;
             if (in_row(c)) {
                 held[k] = x[start + c];
@@ -47,8 +47,8 @@ fn main(
         }
         let largest = reduce_max(max_of(top), lane);
 
-        var total = vec4<f32>();
-        for (var k = 0u; k < LANE_VECS; k++) {
+        var total = vec4(0.0);
+        for (var k = 0u; k < LANE_VECS; k++) { // unroll
             if (in_row(k * THREADS + lane)) {
                 let e = term(held[k], largest);
                 total += e;
@@ -61,7 +61,7 @@ fn main(
 
         let divisor = select(1.0, sum, sum > 0.0);
         let offset = log(divisor);
-        for (var k = 0u; k < LANE_VECS; k++) {
+        for (var k = 0u; k < LANE_VECS; k++) { // unroll
             let c = k * THREADS + lane;
             if (in_row(c)) {
                 let v = held[k];

@@ -3,7 +3,9 @@
 
 mod common;
 
-use tilewright::gpu::{Caps, Gpu, GpuOptions, Spec};
+use std::collections::BTreeSet;
+
+use tilewright::gpu::{Caps, Gpu, GpuOptions, Loops, Spec, assemble_with};
 use tilewright::ops::{Call, Case, Kernel, Outcome, registry, verify_case, verify_ops};
 
 fn run_all(gpu: Option<&Gpu>) {
@@ -61,6 +63,34 @@ fn variants_for_devices_without_subgroups_match_their_reference() {
             // Every other one: features and sizes come several times.
             for case in (entry.cases)().iter().filter(|c| differs(c)).step_by(2) {
                 match verify_case(&gpu, case, kernel) {
+                    Outcome::Passed { .. } => ran += 1,
+                    Outcome::Failed(why) => failures.push(format!("{} {why}", case.label)),
+                    Outcome::NotRun(why) => failures.push(format!("{} not run: {why}", case.label)),
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+    assert!(ran > 20, "only {ran} cases ran");
+}
+
+/// Marked loops are expanded in what ships; the files themselves must mean the same. Both forms are
+/// held to the reference by the case's own bound.
+#[test]
+fn marked_loops_mean_the_same_as_they_stand() {
+    let gpu = common::open(GpuOptions { loops: Loops::Plain, ..GpuOptions::default() });
+    let (mut ran, mut failures) = (0, Vec::new());
+    for entry in registry() {
+        for kernel in entry.kernels.iter().filter(|k| k.needs.missing(gpu.caps()).is_none()) {
+            let mut seen = BTreeSet::new();
+            for case in (entry.cases)() {
+                // Each variant once, if it has such a loop.
+                let Some(spec) = spec(&case, kernel, &gpu, gpu.caps().subgroup) else { continue };
+                let text = |loops| assemble_with(kernel.source, &spec, loops).expect("assembles");
+                if text(Loops::Plain) == text(Loops::Unrolled) || !seen.insert(spec.to_string()) {
+                    continue;
+                }
+                match verify_case(&gpu, &case, kernel) {
                     Outcome::Passed { .. } => ran += 1,
                     Outcome::Failed(why) => failures.push(format!("{} {why}", case.label)),
                     Outcome::NotRun(why) => failures.push(format!("{} not run: {why}", case.label)),

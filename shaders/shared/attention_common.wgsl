@@ -1,5 +1,5 @@
-// What every attention kernel shares: the variant's constants, the parameters, the masks, and what
-// is added to a score. Letters: B batch, H query heads, G key/value heads, T queries, S keys.
+// What every attention kernel shares: the variant's constants, the parameters, the operands that
+// change scores. Letters: B batch, H query heads, G key/value heads, T queries, S keys.
 
 // Elements per head.
 const HEAD_DIM: u32 = 64u;
@@ -14,8 +14,6 @@ const BIAS: u32 = 0u;
 
 // Vectors of 4 elements per head; the last one is partly used when 4 does not divide HEAD_DIM.
 const DIM4: u32 = (HEAD_DIM + 3u) / 4u;
-// Below every score: the running maximum of a row that has seen no key.
-const NO_SCORE: f32 = -3e38;
 
 struct Params {
     batch: u32,
@@ -65,59 +63,19 @@ var<immediate> params: Params;
 // [2 max_distance + 1]: the bucket of the distance key - query, from -max_distance on.
 @group(0) @binding(5) var<storage, read> bucket: array<u32>;
 
-struct Keys {
-    first: u32,
-    end: u32,
+// Where head h, or key/value head g, of batch b starts.
+fn q_base(b: u32, h: u32) -> u32 {
+    return params.q_start + b * params.q_batch + h * params.q_head;
 }
 
-// The keys that any of the queries first_query..=last_query can see.
-fn visible_keys(first_query: u32, last_query: u32) -> Keys {
-    var keys = Keys(0u, params.kv_len);
-    if (CAUSAL || HAS_WINDOW) {
-        let end = i32(last_query) + params.q_offset + 1;
-        keys.end = u32(clamp(end, 0, i32(params.kv_len)));
-    }
-    if (HAS_WINDOW) {
-        let first = i32(first_query) + params.q_offset + 1 - i32(params.window);
-        keys.first = u32(clamp(first, 0, i32(params.kv_len)));
-    }
-    return keys;
+fn k_base(b: u32, g: u32) -> u32 {
+    return params.k_start + b * params.k_batch + g * params.k_head;
 }
 
-// Whether the query sees the key, key padding aside. `key` may lie beyond the last one.
-// Without short circuits: SwiftShader's compiler does not come back from this many branches.
-fn sees(query: u32, key: u32) -> bool {
-    let position = i32(query) + params.q_offset;
-    var visible = key < params.kv_len;
-    if (CAUSAL || HAS_WINDOW) {
-        visible &= i32(key) <= position;
-    }
-    if (HAS_WINDOW) {
-        visible &= i32(key) + i32(params.window) > position;
-    }
-    return visible;
+fn v_base(b: u32, g: u32) -> u32 {
+    return params.v_start + b * params.v_batch + g * params.v_head;
 }
 
-// The score of a query and a key, both in range, from their scaled dot product.
-fn finish_score(dot: f32, b: u32, h: u32, query: u32, key: u32) -> f32 {
-    var score = dot;
-    if (HAS_SOFTCAP) {
-        score = params.softcap * tanh(clamp(score / params.softcap, -15.0, 15.0));
-    }
-    if (BIAS == 1u) {
-        score += bias[b * params.bias_batch + h * params.bias_head + query * params.bias_query + key];
-    }
-    if (BIAS == 2u) {
-        let reach = i32(params.max_distance);
-        let distance = i32(key) - i32(query) - params.q_offset;
-        let row = min(bucket[u32(clamp(distance, -reach, reach) + reach)], params.n_buckets - 1u);
-        score += bias[row * params.n_heads + h];
-    }
-    return score;
-}
-
-// exp of a difference of scores that is at most 0. What is too small to count is 0: products with it
-// would be subnormal, which costs some processors a hundred times an ordinary product.
-fn weight_of(difference: f32) -> f32 {
-    return select(0.0, exp(max(difference, -80.0)), difference > -80.0);
+fn out_base(b: u32, h: u32) -> u32 {
+    return params.out_start + b * params.out_batch + h * params.out_head;
 }

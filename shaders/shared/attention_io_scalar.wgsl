@@ -8,30 +8,19 @@
 @group(0) @binding(6) var<storage, read_write> out: array<f32>;
 
 fn load_q(e: u32, i: u32) -> vec4<f32> {
-    let d = 4u * i;
-    var x = vec4<f32>(q[e + d], 0.0, 0.0, 0.0);
-    if (d + 1u < HEAD_DIM) {
-        x.y = q[e + d + 1u];
-    }
-    if (d + 2u < HEAD_DIM) {
-        x.z = q[e + d + 2u];
-    }
-    if (d + 3u < HEAD_DIM) {
-        x.w = q[e + d + 3u];
+    var x = vec4(0.0);
+    for (var d = 0u; d < 4u; d++) { // unroll
+        if (4u * i + d < HEAD_DIM) {
+            x[d] = q[e + 4u * i + d];
+        }
     }
     return x;
 }
 
 fn store_out(e: u32, i: u32, value: vec4<f32>) {
-    let d = 4u * i;
-    out[e + d] = value.x;
-    if (d + 1u < HEAD_DIM) {
-        out[e + d + 1u] = value.y;
-    }
-    if (d + 2u < HEAD_DIM) {
-        out[e + d + 2u] = value.z;
-    }
-    if (d + 3u < HEAD_DIM) {
-        out[e + d + 3u] = value.w;
+    for (var d = 0u; d < 4u; d++) { // unroll
+        if (4u * i + d < HEAD_DIM) {
+            out[e + 4u * i + d] = value[d];
+        }
     }
 }

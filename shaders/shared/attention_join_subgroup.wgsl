@@ -18,11 +18,9 @@ fn join_turns(lane: u32) -> vec2<u32> {
 
 fn joined(n: u32, lane: u32) -> vec4<f32> {
     let mine = sh_join[lane * JOIN_VECTORS + n];
-    var total = subgroupShuffle(mine, 0u) + subgroupShuffle(mine, 1u);
-    total += subgroupShuffle(mine, 2u) + subgroupShuffle(mine, 3u);
-    if (THREADS > 4u) {
-        total += subgroupShuffle(mine, 4u) + subgroupShuffle(mine, 5u);
-        total += subgroupShuffle(mine, 6u) + subgroupShuffle(mine, 7u);
+    var total = vec4(0.0);
+    for (var l = 0u; l < THREADS; l++) { // unroll
+        total += subgroupShuffle(mine, l);
     }
     return total;
 }

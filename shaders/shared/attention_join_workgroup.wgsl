@@ -24,7 +24,7 @@ fn join_turns(lane: u32) -> vec2<u32> {
 
 // Vector n, added up over the lanes.
 fn joined(n: u32, lane: u32) -> vec4<f32> {
-    var total = vec4<f32>();
+    var total = vec4(0.0);
     for (var l = 0u; l < THREADS; l++) {
         total += sh_join[l * JOIN_PITCH + n];
     }

@@ -3,36 +3,25 @@
 
 // [B, S, G, head_dim] in the order that the strides give.
 @group(0) @binding(1) var<storage, read> k: array<f32>;
-
 // [B, S, G, head_dim] in the order that the strides give.
 @group(0) @binding(2) var<storage, read> v: array<f32>;
 
-fn k_at(e: u32, d: u32) -> f32 {
-    if (d < HEAD_DIM) {
-        return k[e + d];
-    }
-    return 0.0;
-}
-
 fn load_k(e: u32, i: u32) -> mat2x4<f32> {
-    let d = 4u * i;
-    return mat2x4(
-        vec4(k_at(e, d), k_at(e, d + 1u), k_at(e, d + 2u), k_at(e, d + 3u)),
-        vec4(k_at(e, d + 4u), k_at(e, d + 5u), k_at(e, d + 6u), k_at(e, d + 7u)),
-    );
-}
-
-fn v_at(e: u32, d: u32) -> f32 {
-    if (d < HEAD_DIM) {
-        return v[e + d];
+    var x = mat2x4(vec4(0.0), vec4(0.0));
+    for (var d = 0u; d < 8u; d++) { // unroll
+        if (4u * i + d < HEAD_DIM) {
+            x[d / 4u][d % 4u] = k[e + 4u * i + d];
+        }
     }
-    return 0.0;
+    return x;
 }
 
 fn load_v(e: u32, i: u32) -> mat2x4<f32> {
-    let d = 4u * i;
-    return mat2x4(
-        vec4(v_at(e, d), v_at(e, d + 1u), v_at(e, d + 2u), v_at(e, d + 3u)),
-        vec4(v_at(e, d + 4u), v_at(e, d + 5u), v_at(e, d + 6u), v_at(e, d + 7u)),
-    );
+    var x = mat2x4(vec4(0.0), vec4(0.0));
+    for (var d = 0u; d < 8u; d++) { // unroll
+        if (4u * i + d < HEAD_DIM) {
+            x[d / 4u][d % 4u] = v[e + 4u * i + d];
+        }
+    }
+    return x;
 }

@@ -12,7 +12,7 @@ fn load_k(e: u32, i: u32) -> mat2x4<f32> {
     if (i + 1u < DIM4) {
         return mat2x4(k[at], k[at + 1u]);
     }
-    return mat2x4(k[at], vec4<f32>());
+    return mat2x4(k[at], vec4(0.0));
 }
 
 fn load_v(e: u32, i: u32) -> mat2x4<f32> {
@@ -20,5 +20,5 @@ fn load_v(e: u32, i: u32) -> mat2x4<f32> {
     if (i + 1u < DIM4) {
         return mat2x4(v[at], v[at + 1u]);
     }
-    return mat2x4(v[at], vec4<f32>());
+    return mat2x4(v[at], vec4(0.0));
 }

@@ -1,4 +1,5 @@
 // What follows the sum of a matmul: y = act(sum + bias) + residual.
+#import matmul_params
 #import activation
 
 const HAS_BIAS: bool = false;
@@ -8,15 +9,29 @@ const HAS_RESIDUAL: bool = false;
 @group(0) @binding(3) var<storage, read> residual: array<f32>;  // as y
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;   // [batch, m, total n]
 
-// Finishes the element of y at `index`, whose column (of the whole y) is `column`.
-fn finish(index: u32, column: u32, sum: f32) {
+// Finishes the element of row `row` and column `column` of the dispatch's y, which must exist.
+fn finish(sample: u32, row: u32, column: u32, sum: f32) {
+    let whole = params.n_offset + column;
+    let index = (sample * params.m + row) * params.y_row_stride + whole;
     var out = sum;
     if (HAS_BIAS) {
-        out += bias[column];
+        out += bias[whole];
     }
     out = activate(out);
     if (HAS_RESIDUAL) {
         out += residual[index];
     }
     y[index] = out;
+}
+
+// Finishes those of four columns from `column` on that exist.
+fn finish_four(sample: u32, row: u32, column: u32, sums: vec4<f32>) {
+    if (row >= params.m) {
+        return;
+    }
+    for (var j = 0u; j < 4u; j++) {
+        if (column + j < params.n) {
+            finish(sample, row, column + j, sums[j]);
+        }
+    }
 }

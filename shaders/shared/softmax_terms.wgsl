@@ -19,5 +19,5 @@ fn candidate(v: Elem) -> Elem {
 fn term(v: Elem, largest: f32) -> Elem {
     let d = v - largest;
     let e = exp(clamp(d, Elem(-87.0), Elem(0.0)));
-    return select(Elem(), e, live(v) & (d > Elem(-87.0)));
+    return select(Elem(0.0), e, live(v) & (d > Elem(-87.0)));
 }

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 
 use super::buffer::{Buffer, Readback};
 use super::device::Gpu;
+use super::params::ParamBytes;
 use super::pipeline::{BindGroup, Pipeline};
-use super::shader::ParamBytes;
 use super::timing::Timestamps;
 use crate::error::Result;
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::assemble::Loops;
 use super::caps::{Caps, caps};
 use super::pipeline::{Pipeline, PipelineKey};
 use super::verdicts::Verdicts;
@@ -28,6 +29,8 @@ pub struct GpuOptions {
     pub memory_budget: Option<u64>,
     /// Behave as if the device had no subgroup operations.
     pub no_subgroups: bool,
+    /// What becomes of kernels' loops that are marked `// unroll`.
+    pub loops: Loops,
     /// Longest wait for the device before [`Error::Timeout`].
     pub timeout: Duration,
     /// Where the driver's compiled pipelines are kept between runs; `None` keeps none.
@@ -41,6 +44,7 @@ impl Default for GpuOptions {
             max_binding: None,
             memory_budget: None,
             no_subgroups: false,
+            loops: Loops::Unrolled,
             timeout: Duration::from_secs(600),
             cache_dir: None,
         }

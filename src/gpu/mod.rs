@@ -5,25 +5,31 @@
 //! on it: errors are collected through error scopes around our own calls.
 
 mod adapter;
+mod assemble;
 mod buffer;
 mod caps;
 mod commands;
+mod const_expr;
 mod device;
+mod params;
 mod pipeline;
 mod shader;
 mod shared;
+mod spec;
 mod timing;
+mod unroll;
 mod verdicts;
 
 pub use adapter::{Adapter, Choice, Selector, adapters, no_adapter, select};
+pub use assemble::{Assembled, Loops, Origin, assemble, assemble_with};
 pub use buffer::{Buffer, Mapping, Readback, Upload};
 pub use caps::{Caps, Cooperative};
 pub use commands::{Commands, Pass};
 pub use device::{Counters, Gpu, GpuOptions, NO_ADAPTER_HELP};
+pub use params::{Field, MAX_PARAMS, ParamBytes};
 pub use pipeline::{BindGroup, Pipeline};
-pub use shader::{
-    Binding, ConstValue, Field, MAX_PARAMS, ParamBytes, Shader, ShaderSource, Spec, assemble, load,
-};
+pub use shader::{Binding, Shader, ShaderSource, load, load_with};
+pub use spec::{ConstValue, Spec};
 pub use timing::{Clock, Timestamps};
 pub use verdicts::Verdicts;
 

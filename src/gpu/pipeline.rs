@@ -8,7 +8,9 @@ use std::sync::atomic::Ordering;
 
 use super::buffer::Buffer;
 use super::device::{Gpu, lock};
-use super::shader::{Binding, Field, ShaderSource, Spec, load};
+use super::params::Field;
+use super::shader::{Binding, ShaderSource, load_with};
+use super::spec::Spec;
 use crate::error::{Error, Result};
 use crate::trusted;
 
@@ -66,7 +68,7 @@ impl Gpu {
         twin: &[Field],
         trusted: bool,
     ) -> Result<Pipeline> {
-        let shader = load(source, spec)?;
+        let shader = load_with(source, spec, self.inner.options.loops)?;
         shader.check_params(twin)?;
         let caps = self.caps();
         let invocations: u32 = shader.workgroup_size.iter().product();

@@ -6,15 +6,14 @@
 //! once; bindings, workgroup size and parameter layout are read back from the module, and Rust
 //! binds by name.
 
-use std::collections::HashSet;
-use std::fmt;
-
 use wgpu::naga::{
     self, AddressSpace, Module, ScalarKind, StorageAccess, TypeInner,
     valid::{Capabilities, ModuleInfo, ValidationFlags, Validator},
 };
 
-use super::shared::SHARED;
+use super::assemble::{Assembled, Loops, assemble_with};
+use super::params::Field;
+use super::spec::Spec;
 use crate::error::{Error, Result};
 
 /// Text of one file in `shaders/`; made by [`shader!`](crate::shader).
@@ -37,151 +36,6 @@ macro_rules! shader {
     };
 }
 
-/// What turns a kernel's file into one variant of it. Equal specs give equal pipelines.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Spec {
-    consts: Vec<(&'static str, String)>,
-    imports: Vec<(&'static str, &'static str)>,
-    features: Vec<&'static str>,
-}
-
-impl Spec {
-    /// The file as it stands.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets a `const NAME: T = …;` or `alias NAME = …;` line. Numbers are written with the
-    /// suffix of their Rust type (`u32` becomes `64u`), so the line's own type must agree.
-    #[must_use]
-    pub fn set(mut self, name: &'static str, value: impl ConstValue) -> Self {
-        self.consts.push((name, value.wgsl()));
-        self
-    }
-
-    /// Sets a const that chooses what is computed, not how much of it: see [`class`](Self::class).
-    #[must_use]
-    pub fn feature(mut self, name: &'static str, value: impl ConstValue) -> Self {
-        self.features.push(name);
-        self.set(name, value)
-    }
-
-    /// The same without the sizes: imports and features (bools are such) only. Variants of one
-    /// class run the same code over other extents.
-    #[must_use]
-    pub fn class(&self) -> Self {
-        let mut out = self.clone();
-        out.consts.retain(|(name, value)| {
-            value == "true" || value == "false" || self.features.contains(name)
-        });
-        out
-    }
-
-    /// How many consts and imports two specs share.
-    pub fn in_common(&self, other: &Self) -> usize {
-        let consts = self.consts.iter().filter(|c| other.consts.contains(c)).count();
-        consts + self.imports.iter().filter(|i| other.imports.contains(i)).count()
-    }
-
-    /// Replaces `#import from` by `#import to`, which must declare the same functions.
-    #[must_use]
-    pub fn import(mut self, from: &'static str, to: &'static str) -> Self {
-        self.imports.push((from, to));
-        self
-    }
-}
-
-impl fmt::Display for Spec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let consts = self.consts.iter().map(|(name, value)| format!("{name}={value}"));
-        let imports = self.imports.iter().map(|(_, to)| (*to).to_owned());
-        f.write_str(&consts.chain(imports).collect::<Vec<_>>().join(" "))
-    }
-}
-
-/// A Rust value that can be the initialiser of a WGSL `const` or `alias`.
-pub trait ConstValue {
-    /// The WGSL literal.
-    fn wgsl(self) -> String;
-}
-
-impl ConstValue for u32 {
-    fn wgsl(self) -> String {
-        format!("{self}u")
-    }
-}
-
-impl ConstValue for bool {
-    fn wgsl(self) -> String {
-        self.to_string()
-    }
-}
-
-/// A type name, for `alias` lines.
-impl ConstValue for &'static str {
-    fn wgsl(self) -> String {
-        self.to_owned()
-    }
-}
-
-/// One field of a parameter block: a 4-byte scalar.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Field {
-    /// Name in the Rust struct and in the WGSL struct.
-    pub name: &'static str,
-    /// `u32`, `i32` or `f32`.
-    pub ty: &'static str,
-    /// Byte offset.
-    pub offset: usize,
-}
-
-/// The largest parameter block: what every Vulkan device takes as push constants.
-pub const MAX_PARAMS: usize = 128;
-
-/// A parameter block's bytes, ready to be set as immediates.
-#[derive(Clone, Copy, Debug)]
-pub struct ParamBytes {
-    bytes: [u8; MAX_PARAMS],
-    len: usize,
-}
-
-impl ParamBytes {
-    /// The bytes of a parameter struct declared with [`params!`](crate::params).
-    pub fn of<T: bytemuck::Pod>(params: &T) -> Self {
-        const { assert!(size_of::<T>() <= MAX_PARAMS) };
-        let source = bytemuck::bytes_of(params);
-        let mut bytes = [0; MAX_PARAMS];
-        bytes[..source.len()].copy_from_slice(source);
-        Self { bytes, len: source.len() }
-    }
-
-    /// The bytes that are set.
-    pub fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-}
-
-/// Declares the Rust twin of a WGSL `struct Params` of 4-byte scalars, with the field table
-/// that is compared with naga's reflection when a pipeline is made.
-#[macro_export]
-macro_rules! params {
-    ($(#[$meta:meta])* $vis:vis struct $name:ident { $($(#[$fmeta:meta])* $field:ident: $ty:ident),* $(,)? }) => {
-        $(#[$meta])*
-        #[repr(C)]
-        #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
-        $vis struct $name { $($(#[$fmeta])* $vis $field: $ty),* }
-
-        impl $name {
-            /// Field table, checked against the shader's own struct.
-            $vis const FIELDS: &'static [$crate::gpu::Field] = &[$($crate::gpu::Field {
-                name: stringify!($field),
-                ty: stringify!($ty),
-                offset: std::mem::offset_of!($name, $field),
-            }),*];
-        }
-    };
-}
-
 /// A storage buffer that a kernel declares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
@@ -198,8 +52,8 @@ pub struct Binding {
 pub struct Shader {
     /// The kernel's name.
     pub name: &'static str,
-    /// The assembled WGSL.
-    pub wgsl: String,
+    /// The assembled WGSL, and where its lines were written.
+    pub text: Assembled,
     /// The parsed module.
     pub module: Module,
     /// What validation found out about it; naga's writers need it.
@@ -214,115 +68,70 @@ pub struct Shader {
     pub workgroup_bytes: u32,
 }
 
-/// Pastes imports and sets constants: the WGSL text of one variant.
-pub fn assemble(source: ShaderSource, spec: &Spec) -> Result<String> {
-    let mut out = String::new();
-    let mut pasted = HashSet::new();
-    paste(source, spec, &mut vec![source.name], &mut pasted, &mut out)?;
-    for (name, value) in &spec.consts {
-        out = set_const(source.name, &out, name, value)?;
-    }
-    Ok(out)
-}
-
-fn paste(
-    source: ShaderSource,
-    spec: &Spec,
-    stack: &mut Vec<&'static str>,
-    pasted: &mut HashSet<&'static str>,
-    out: &mut String,
-) -> Result<()> {
-    let mut seen = HashSet::new();
-    for line in source.text.lines() {
-        let Some(wanted) = line.strip_prefix("#import ").map(str::trim) else {
-            out.push_str(line);
-            out.push('\n');
-            continue;
-        };
-        if !seen.insert(wanted) {
-            return Err(Error::kernel(source.name, format!("`#import {wanted}` appears twice")));
-        }
-        let name =
-            spec.imports.iter().find(|(from, _)| *from == wanted).map_or(wanted, |&(_, to)| to);
-        let import = SHARED.iter().find(|s| s.name == name).ok_or_else(|| {
-            Error::kernel(source.name, format!("`#import {name}`: no such file in shaders/shared"))
-        })?;
-        if stack.contains(&import.name) {
-            let chain = stack.join(" -> ");
-            return Err(Error::kernel(source.name, format!("cyclic import: {chain} -> {name}")));
-        }
-        // A file imported along two paths is pasted where it is met first.
-        if pasted.insert(import.name) {
-            stack.push(import.name);
-            paste(*import, spec, stack, pasted, out)?;
-            stack.pop();
-        }
-    }
-    Ok(())
-}
-
-fn set_const(kernel: &str, text: &str, name: &str, value: &str) -> Result<String> {
-    let head = |line: &str| {
-        let typed = line.strip_prefix("const ").and_then(|l| l.strip_prefix(name));
-        let typed = typed.is_some_and(|rest| rest.starts_with(':'));
-        let alias = line.strip_prefix("alias ").and_then(|l| l.strip_prefix(name));
-        typed || alias.is_some_and(|rest| rest.starts_with(" ="))
-    };
-    let matches = text.lines().filter(|line| head(line)).count();
-    if matches != 1 {
-        return Err(Error::kernel(
-            kernel,
-            format!("setting `{name}`: expected one `const` or `alias` line, found {matches}"),
-        ));
-    }
-    let mut out = String::with_capacity(text.len() + value.len());
-    for line in text.lines() {
-        match line.split_once('=') {
-            Some((left, right)) if head(line) => {
-                let tail = right.split_once(';').map_or("", |(_, tail)| tail);
-                out.push_str(&format!("{left}= {value};{tail}\n"));
-            }
-            _ => {
-                out.push_str(line);
-                out.push('\n');
-            }
-        }
-    }
-    Ok(out)
-}
-
 /// Assembles one variant, validates it with naga and reads its interface back.
 pub fn load(source: ShaderSource, spec: &Spec) -> Result<Shader> {
-    let mut wgsl = assemble(source, spec)?;
-    if uses_f16(&wgsl) {
-        wgsl.insert_str(0, "enable f16;\n");
-    }
-    let module = naga::front::wgsl::parse_str(&wgsl)
-        .map_err(|e| Error::kernel(source.name, one_line(&e.emit_to_string(&wgsl))))?;
+    load_with(source, spec, Loops::Unrolled)
+}
+
+/// The same with a say in what becomes of marked loops.
+pub fn load_with(source: ShaderSource, spec: &Spec, loops: Loops) -> Result<Shader> {
+    let text = assemble_with(source, spec, loops)?;
+    let module = naga::front::wgsl::parse_str(&text.wgsl).map_err(|e| {
+        let labels = e.labels().map(|(span, label)| (span, label.to_owned()));
+        Error::kernel(source.name, complaint(&text, e.message(), labels, e.notes()))
+    })?;
     let capabilities = Capabilities::IMMEDIATES
         | Capabilities::SUBGROUP
         | Capabilities::SUBGROUP_BARRIER
         | Capabilities::SHADER_FLOAT16
         | Capabilities::SHADER_FLOAT16_IN_FLOAT32
         | Capabilities::COOPERATIVE_MATRIX;
-    let info = Validator::new(ValidationFlags::all(), capabilities)
-        .validate(&module)
-        .map_err(|e| Error::kernel(source.name, one_line(&e.emit_to_string(&wgsl))))?;
-    reflect(source.name, wgsl, module, info)
+    let info =
+        Validator::new(ValidationFlags::all(), capabilities).validate(&module).map_err(|e| {
+            // The outer error says where in the module, its sources say what.
+            let mut message = e.as_inner().to_string();
+            let mut cause = std::error::Error::source(e.as_inner());
+            while let Some(inner) = cause {
+                message = format!("{message}: {inner}");
+                cause = inner.source();
+            }
+            Error::kernel(
+                source.name,
+                complaint(&text, &message, e.spans().cloned(), [].into_iter()),
+            )
+        })?;
+    reflect(source.name, text, module, info)
 }
 
-fn uses_f16(wgsl: &str) -> bool {
-    wgsl.lines()
-        .map(|line| line.split("//").next().unwrap_or(""))
-        .flat_map(|code| code.split(|c: char| !c.is_alphanumeric() && c != '_'))
-        .any(|word| word == "f16")
+/// naga's complaint in one line, with the file and line of each place it names.
+fn complaint<'a>(
+    text: &Assembled,
+    message: &str,
+    labels: impl Iterator<Item = (naga::Span, String)>,
+    notes: impl Iterator<Item = &'a str>,
+) -> String {
+    let mut out = message.to_owned();
+    for (i, (span, label)) in labels.enumerate() {
+        let line = span.is_defined().then(|| span.location(&text.wgsl).line_number as usize);
+        let place = line.and_then(|line| text.origin(line)).map(|origin| origin.to_string());
+        match (i, place) {
+            (0, Some(place)) => out = format!("{place}: {out}: {label}"),
+            (_, Some(place)) => out = format!("{out}; {place}: {label}"),
+            (_, None) => out = format!("{out}; {label}"),
+        }
+    }
+    for note in notes {
+        out = format!("{out}; {note}");
+    }
+    out.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn one_line(message: &str) -> String {
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn reflect(name: &'static str, wgsl: String, module: Module, info: ModuleInfo) -> Result<Shader> {
+fn reflect(
+    name: &'static str,
+    text: Assembled,
+    module: Module,
+    info: ModuleInfo,
+) -> Result<Shader> {
     let entry = match module.entry_points.as_slice() {
         [entry] if entry.name == "main" => entry,
         _ => return Err(Error::kernel(name, "expected exactly one entry point, named `main`")),
@@ -358,7 +167,7 @@ fn reflect(name: &'static str, wgsl: String, module: Module, info: ModuleInfo) -
         }
     }
     bindings.sort_by_key(|b| b.slot);
-    Ok(Shader { name, wgsl, module, info, bindings, params_size, workgroup_size, workgroup_bytes })
+    Ok(Shader { name, text, module, info, bindings, params_size, workgroup_size, workgroup_bytes })
 }
 
 impl Shader {
@@ -404,6 +213,8 @@ impl Shader {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
     use super::*;
 
     const MAIN: &str = "@compute @workgroup_size(1) fn main() {}\n";
@@ -417,43 +228,50 @@ mod tests {
     }
 
     #[test]
-    fn unknown_import_is_named() {
-        let error = message(assemble(source("#import nowhere\n"), &Spec::new()));
-        assert!(error.contains("`#import nowhere`: no such file"), "{error}");
-    }
-
-    #[test]
-    fn duplicate_import_is_an_error() {
-        let error = message(assemble(source("#import fold\n#import fold\n"), &Spec::new()));
-        assert!(error.contains("appears twice"), "{error}");
-    }
-
-    #[test]
-    fn consts_and_aliases_are_replaced_by_exact_name() {
-        let text = "const TILE: u32 = 8u; // tile\nconst TILE_M: u32 = 4u;\nalias Elem = f32;\n";
-        let spec = Spec::new().set("TILE", 16u32).set("Elem", "f16");
-        let out = assemble(source(text), &spec).expect("both lines exist");
-        assert_eq!(
-            out,
-            "const TILE: u32 = 16u; // tile\nconst TILE_M: u32 = 4u;\nalias Elem = f16;\n"
-        );
-    }
-
-    #[test]
-    fn a_const_that_is_missing_or_double_is_an_error() {
-        let spec = Spec::new().set("N", 1u32);
-        for (text, found) in
-            [("", "found 0"), ("const N: u32 = 1u;\nconst N: u32 = 2u;\n", "found 2")]
-        {
-            let error = message(assemble(source(text), &spec));
-            assert!(error.contains(found), "{error}");
-        }
-    }
-
-    #[test]
     fn invalid_wgsl_is_one_line_naming_the_kernel() {
         let error = message(load(source("fn main() { let x = ; }"), &Spec::new()));
-        assert!(error.starts_with("kernel `test`: ") && !error.contains('\n'), "{error}");
+        assert!(error.starts_with("kernel `test`: shaders/test.wgsl:1: "), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+
+    #[test]
+    fn complaints_name_the_file_that_a_line_was_written_in() {
+        let text = "#import fold\n\nfn f() -> u32 {\n    return fold(1.5, 2u);\n}\n";
+        let error = message(load(source(text), &Spec::new()));
+        assert!(error.contains("shaders/test.wgsl:4: "), "{error}");
+        // Twice the same function: both places are named.
+        let text = "#import fold\nfn fold() {}\n";
+        let error = message(load(source(text), &Spec::new()));
+        assert!(error.contains("shaders/shared/fold.wgsl:3"), "{error}");
+        assert!(error.contains("shaders/test.wgsl:2"), "{error}");
+        // What only the validator finds.
+        let text = "@compute @workgroup_size(1)\nfn main() {\n    workgroupBarrier();\n\
+                    \x20   subgroupShuffle(1u, 1.5);\n}\n";
+        let error = message(load(source(text), &Spec::new()));
+        assert!(error.contains("shaders/test.wgsl:"), "{error}");
+    }
+
+    #[test]
+    fn floats_and_integers_arrive_bit_by_bit() {
+        let text = "const F: f32 = 0.0;\nconst I: i32 = 0;\n\
+                    @group(0) @binding(0) var<storage, read_write> y: array<vec2<f32>>;\n\
+                    @compute @workgroup_size(1) fn main() { y[0] = vec2(F, f32(I)); }\n";
+        let floats = [0.1, -1e-5, f32::MAX, f32::MIN, f32::MIN_POSITIVE, 1e-45, 16777217.0, -0.0];
+        for (i, value) in floats.into_iter().enumerate() {
+            let integer = [i32::MIN, -1, 0, i32::MAX][i % 4];
+            let spec = Spec::new().set("F", value).set("I", integer);
+            let module = load(source(text), &spec).expect("the literals are valid").module;
+            let init = |name: &str| {
+                let found = module.constants.iter().find(|(_, c)| c.name.as_deref() == Some(name));
+                match module.global_expressions[found.expect("it is declared").1.init] {
+                    naga::Expression::Literal(literal) => literal,
+                    ref other => panic!("{other:?}"),
+                }
+            };
+            let naga::Literal::F32(f) = init("F") else { panic!("an f32") };
+            assert_eq!(f.to_bits(), value.to_bits(), "{value}");
+            assert_eq!(init("I"), naga::Literal::I32(integer));
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::registry::registry;
 use super::verify::Outcome;
 use super::verify::try_case;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Spec, assemble};
+use crate::gpu::{Gpu, Loops, Spec, assemble_with};
 
 /// Cases a verdict rests on, spread over those of the class.
 const CASES: usize = 2;
@@ -37,7 +37,7 @@ pub(super) fn text_hash(kernel: &dyn Kernel, call: &Call<'_>) -> Result<u64> {
 
 fn hash_texts(kernel: &dyn Kernel, class: &[Spec], hasher: &mut DefaultHasher) -> Result<()> {
     for (stage, spec) in kernel.stages().iter().zip(class) {
-        assemble(stage.source, spec)?.hash(hasher);
+        assemble_with(stage.source, spec, Loops::Kept)?.wgsl.hash(hasher);
     }
     Ok(())
 }
