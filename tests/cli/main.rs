@@ -2,6 +2,7 @@
 
 mod answers;
 mod attend;
+mod bench;
 #[path = "../common/mod.rs"]
 mod common;
 mod demo;

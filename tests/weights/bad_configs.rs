@@ -1,12 +1,11 @@
 //! Configurations that must each get one clear line.
 
-#[path = "common/bad_inputs.rs"]
-mod common;
-
-use common::{Folder, expect_error};
 use serde_json::json;
 use tilewright::Error;
 use tilewright::weights::{Activation, Config, Pooling, SentenceConfig};
+
+use crate::bad_inputs::expect_error;
+use crate::folder::Folder;
 
 #[test]
 fn config_fields() {

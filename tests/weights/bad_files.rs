@@ -1,17 +1,16 @@
 //! Weight files and indexes that must each get one clear line, and the odd but valid ones that
 //! must be read.
 
-#[path = "common/bad_inputs.rs"]
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{Folder, expect_error};
 use serde_json::json;
 use tilewright::Tensor;
 use tilewright::tensor::Data;
 use tilewright::weights::{self, Checkpoint, Config, FileDType, SafeTensors, first_non_finite};
+
+use crate::bad_inputs::expect_error;
+use crate::folder::Folder;
 
 /// A safetensors file of this header and so many bytes of data.
 fn file(header: impl AsRef<[u8]>, data: usize) -> Vec<u8> {

@@ -1,14 +1,13 @@
 //! Decoder configurations that must each get one clear line, on the goldens' checkpoints.
 
-#[path = "common/bad_inputs.rs"]
-mod common;
-
 use std::path::Path;
 
-use common::{Folder, expect_error};
 use serde_json::{Value, json};
 use tilewright::Error;
 use tilewright::models::{self, BuildOptions, Model, Outputs};
+
+use crate::bad_inputs::expect_error;
+use crate::folder::Folder;
 
 /// A golden's folder with fields of its configuration replaced.
 fn changed(golden: &str, fields: &Value) -> Folder {

@@ -13,7 +13,7 @@ use tilewright::models::{self, BuildOptions, Device, NEXT_TOKEN, Outputs, SAMPLI
 use tilewright::ops::Sampling;
 use tilewright::tensor::{Shape, Sizes};
 
-use super::golden::assert_close;
+use crate::golden::assert_close;
 
 /// Sizes that both graphs are made for.
 #[derive(Clone, Copy)]

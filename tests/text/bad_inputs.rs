@@ -1,15 +1,14 @@
 //! Tokenizer files and texts that must each get one clear line: no panic, no hang.
 
-#[path = "common/bad_inputs.rs"]
-mod common;
-
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use common::{Folder, expect_error};
 use serde_json::{Value, json};
 use tilewright::text::{MAX_TEXT_BYTES, Tokenizer};
+
+use crate::expect::expect_error;
+use crate::folder::Folder;
 
 /// A sound little BPE tokeniser, to be spoilt.
 fn sound() -> Value {

@@ -12,9 +12,9 @@ use tilewright::models::{self, BuildOptions, Device, Outputs, Runner, model_inpu
 use tilewright::ops::Rng;
 use tilewright::tensor::DType;
 
+use super::steps::Steps;
 use crate::draft::Draft;
 use crate::golden::{LIMIT, assert_close};
-use crate::steps::Steps;
 
 const VOCAB: usize = 71;
 const MOST_TOKENS: usize = 133;

@@ -1,23 +1,19 @@
 //! Sentence embeddings against PyTorch's numbers, MiniLM's among them, on the device and on the
 //! CPU, hidden states layer by layer.
 
-mod common;
-#[path = "common/folder.rs"]
-mod folder;
-#[path = "common/golden.rs"]
-mod golden;
-
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use folder::Folder;
-use golden::{Golden, LIMIT, assert_close};
 use serde_json::Value;
 use tilewright::Tensor;
 use tilewright::gpu::GpuOptions;
 use tilewright::models::{self, BuildOptions, Device, Outputs, Runner, model_inputs};
 use tilewright::tasks::{EmbedOptions, Embedder};
 use tilewright::weights::{self, Checkpoint, SafeTensors};
+
+use crate::common;
+use crate::folder::Folder;
+use crate::golden::{Golden, LIMIT, assert_close};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()

@@ -1,8 +1,6 @@
 //! Every operator golden (`tests/goldens/ops`, computed in float64 by torch and transformers)
 //! on the device and on the CPU route, built through the registry as `tilewright op` does.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -13,6 +11,8 @@ use tilewright::ops::{
     sinusoidal,
 };
 use tilewright::tensor::{Sizes, Tensor};
+
+use crate::common;
 
 /// Attributes that only describe what the tensors say already.
 const DESCRIPTIVE: [&str; 4] = ["axis", "broadcast", "fully_masked_rows", "n"];

@@ -1,8 +1,6 @@
 //! Generation against transformers' ids: every golden folder that generates, alone and in a
 //! batch, on the device and on the CPU; and how the device is driven while it decodes.
 
-mod common;
-
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -12,11 +10,13 @@ use tilewright::models::Device;
 use tilewright::tasks::{GenerateOptions, Generation, TextGenerator};
 use tilewright::weights::GenerationConfig;
 
+use crate::common;
+
 fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens")
 }
 
-fn devices() -> [Device; 2] {
+pub fn devices() -> [Device; 2] {
     [Device::gpu(&common::open(GpuOptions::default())), Device::cpu()]
 }
 

@@ -1,19 +1,17 @@
 //! Host programs: their own devices, threads, and dropping things in any order.
 
-mod common;
-#[path = "common/folder.rs"]
-mod folder;
-
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use folder::Folder;
 use tilewright::gpu::{Gpu, GpuOptions};
 use tilewright::graph::{DeviceWeights, Session, SessionOptions};
 use tilewright::models::{self, BuildOptions, Device, Model};
 use tilewright::tasks::{EmbedOptions, Embedder};
 use tilewright::tensor::{Sizes, Sym};
 use tilewright::{Error, Tensor};
+
+use crate::common;
+use crate::folder::Folder;
 
 const TOKENS: usize = 12;
 

@@ -1,11 +1,11 @@
 //! What the case list of matmul cannot say: weights in parts, descriptions by name, complaints.
 
-mod common;
-
 use tilewright::Error;
 use tilewright::gpu::{Gpu, GpuOptions};
 use tilewright::ops::{Activation, Layout, Matmul, Request, Rng, RunOptions, Tolerance, find, run};
 use tilewright::tensor::{DType, Sizes, Tensor};
+
+use crate::common;
 
 fn reference(op: &Matmul, inputs: &[Option<Tensor>]) -> Tensor {
     use tilewright::ops::{Args, Op};

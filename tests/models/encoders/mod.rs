@@ -1,20 +1,12 @@
 //! Encoders against PyTorch's numbers, on the device and on the CPU: every family, every class,
 //! hidden states layer by layer.
 
-#[path = "../common/mod.rs"]
-mod common;
-#[path = "../common/draft.rs"]
-mod draft;
-#[path = "../common/golden.rs"]
-mod golden;
 mod heads;
 mod random;
-mod tasks;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use golden::{Golden, LIMIT, assert_close};
 use serde_json::Value;
 use tilewright::Tensor;
 use tilewright::gpu::GpuOptions;
@@ -22,6 +14,9 @@ use tilewright::models::{
     self, BuildOptions, Class, Device, Kind, ModelInfo, Outputs, POSITIONS, Runner,
 };
 use tilewright::weights::Pooling;
+
+use crate::common;
+use crate::golden::{Golden, LIMIT, assert_close};
 
 fn devices() -> [Device; 2] {
     [Device::gpu(&common::open(GpuOptions::default())), Device::cpu()]

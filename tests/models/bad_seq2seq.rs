@@ -1,13 +1,12 @@
 //! Configurations of encoder-decoders that must each get one clear line.
 
-#[path = "common/bad_inputs.rs"]
-mod common;
-
 use std::path::Path;
 
-use common::{Folder, expect_error};
 use serde_json::{Value, json};
 use tilewright::models::{self, BuildOptions, Outputs};
+
+use crate::bad_inputs::expect_error;
+use crate::folder::Folder;
 
 /// A golden folder's configuration with some fields replaced (`null` takes them away), beside its
 /// weights. A field `encoder.x` lies in the section `encoder`.

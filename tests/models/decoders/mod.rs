@@ -1,23 +1,19 @@
 //! Decoder-only models against PyTorch's numbers, in whole passes and step by step, on the
 //! device and on the CPU; and models of random shapes, the one against the other.
 
-#[path = "../common/mod.rs"]
-mod common;
-#[path = "../common/draft.rs"]
-mod draft;
-#[path = "../common/golden.rs"]
-mod golden;
 mod random;
 mod steps;
 
 use std::path::Path;
 
-use golden::{Golden, LIMIT};
 use serde_json::Value;
-use steps::{Steps, left_padded};
 use tilewright::gpu::GpuOptions;
 use tilewright::models::{self, BuildOptions, Class, Device, Kind, Runner};
 use tilewright::tensor::DType;
+
+use crate::common;
+use crate::golden::{self, Golden, LIMIT};
+use steps::{Steps, left_padded};
 
 fn devices() -> [Device; 2] {
     [Device::gpu(&common::open(GpuOptions::default())), Device::cpu()]

@@ -9,9 +9,9 @@ use tilewright::models::{self, BuildOptions, Device, Outputs, Runner, TOLERANCE,
 use tilewright::ops::Rng;
 use tilewright::{DType, Tensor};
 
-use super::draft::Draft;
-use super::golden::assert_close;
 use super::steps::{Most, Steps};
+use crate::draft::Draft;
+use crate::golden::assert_close;
 
 /// What every family's configuration is made of.
 #[derive(Clone, Debug)]

@@ -1,24 +1,20 @@
 //! Encoder-decoders against PyTorch's numbers and against themselves: whole passes with every
 //! hidden state, and steps that keep keys and values, on the device and on the CPU.
 
-#[path = "../common/mod.rs"]
-mod common;
-#[path = "../common/draft.rs"]
-mod draft;
-#[path = "../common/golden.rs"]
-mod golden;
 mod random;
 mod steps;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use golden::{Golden, LIMIT, assert_close};
 use serde_json::Value;
-use steps::{Most, Steps, best};
 use tilewright::gpu::{Gpu, GpuOptions};
 use tilewright::models::{self, BuildOptions, Device, Kind, Runner};
 use tilewright::{DType, Tensor};
+
+use crate::common;
+use crate::golden::{Golden, LIMIT, assert_close};
+use steps::{Most, Steps, best};
 
 /// The device under test, the same for all tests: they share its pipelines.
 fn gpu() -> Device {

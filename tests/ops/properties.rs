@@ -1,8 +1,6 @@
 //! Properties over random shapes: kernels against their references, and graphs with random
 //! sizes against the CPU. A failing case is shrunk and printed by proptest.
 
-mod common;
-
 use std::sync::{Arc, OnceLock};
 
 use proptest::prelude::*;
@@ -14,6 +12,8 @@ use tilewright::ops::{
     Tolerance, run_cpu, verify_case, verify_cpu,
 };
 use tilewright::tensor::{DType, Dim, Sizes};
+
+use crate::common;
 
 fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();

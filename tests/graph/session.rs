@@ -1,7 +1,5 @@
 //! The graph room on a device: replay, capacity, splitting, host devices.
 
-mod common;
-
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -14,6 +12,8 @@ use tilewright::ops::{
     Activate, Activation, Add, Attention, Embedding, HeadLayout, LayerNorm, Matmul, Rng,
 };
 use tilewright::tensor::{Dim, Sizes, Sym, SymMeta};
+
+use crate::common;
 
 const WIDTH: usize = 32;
 const INNER: usize = 52;

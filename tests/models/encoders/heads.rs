@@ -8,7 +8,7 @@ use tilewright::models::{self, BuildOptions, Device, Runner, model_inputs};
 use tilewright::tensor::DType;
 use tilewright::{Tensor, weights};
 
-use crate::devices;
+use super::devices;
 use crate::draft::Draft;
 
 const WIDTH: usize = 64;

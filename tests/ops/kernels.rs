@@ -1,11 +1,11 @@
 //! Every kernel variant against its op's f64 reference, on every case, with poisoned results
 //! and sentinels; once with naga's run-time checks and once as the product runs it.
 
-mod common;
-
 use tilewright::gpu::{Caps, Gpu, GpuOptions, Spec};
 use tilewright::ops::{Call, Case, Kernel, Outcome, registry, verify_case, verify_ops};
 use tilewright::tensor::Meta;
+
+use crate::common;
 
 fn run_all(gpu: Option<&Gpu>) {
     let verdicts = verify_ops(gpu, |_| true);

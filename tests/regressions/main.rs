@@ -1,5 +1,6 @@
 //! A test for every bug that was fixed, named after it.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::ops::ControlFlow;

@@ -8,7 +8,7 @@ use tilewright::tasks::{
     Aggregation, AnswerOptions, Answerer, Classifier, FillMask, InputText, Tagger, TaskOptions,
 };
 
-use crate::devices;
+use crate::generate::devices;
 use crate::golden::Golden;
 
 /// Scores are rounded to seven digits in the goldens, and come from f32 logits.
