@@ -4,6 +4,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::program::built;
+
 /// Keys that scripts may rely on.
 const KEYS: [&str; 13] = [
     "op",
@@ -23,7 +25,7 @@ const KEYS: [&str; 13] = [
 
 fn command(arguments: &str) -> Command {
     let device = std::env::var("TILEWRIGHT_DEVICE").unwrap_or_else(|_| "0".to_owned());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tilewright"));
+    let mut command = built();
     command.env("TILEWRIGHT_DEVICE", device).arg("bench").args(arguments.split(' '));
     command
 }

@@ -13,6 +13,8 @@ mod folder;
 mod folders;
 mod generation;
 mod hub;
+#[cfg(target_os = "linux")]
+mod memory;
 mod program;
 mod score;
 mod streams;
