@@ -1,4 +1,5 @@
-//! A test for every bug that was fixed, named after it.
+//! Fixed bugs that belong to no room alone, each test named after its bug. A bug of one room has its
+//! test in that room's folder.
 
 #[path = "../common/mod.rs"]
 mod common;
