@@ -71,7 +71,7 @@
 //! # Features
 //!
 //! `cli`, on by default, is the program. A library does without it, and without the crates that
-//! only the program needs: `cargo add tilewright --no-default-features`.
+//! only the program needs: `default-features = false`.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
