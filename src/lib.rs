@@ -65,12 +65,17 @@
 //! # Rooms
 //!
 //! `cli -> tasks -> models -> nn -> graph -> ops -> gpu -> tensor, error`; imports point this
-//! way only, and [`weights`] and [`text`] stand beside the stack. Nothing below [`cli`] prints,
+//! way only, and [`weights`] and [`text`] stand beside the stack. Nothing below `cli` prints,
 //! panics on bad input, or waits without a time limit; errors are [`Error`] values of one line.
+//!
+//! # Features
+//!
+//! `cli`, on by default, is the program. A library does without it, and without the crates that
+//! only the program needs: `default-features = false`.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
-#![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod error;
 mod files;

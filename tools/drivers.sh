@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# Makes sure of the two software Vulkan drivers that the tests run on, and prints where they are:
+# Makes sure of the software Vulkan drivers that the tests run on, and prints where they are:
 #
 #   vars=$(tools/drivers.sh) && eval "$vars"     # TILEWRIGHT_LAVAPIPE_ICD, TILEWRIGHT_SWIFTSHADER_ICD
 #
 # Either variable, when already set, is taken as it is: the path of an ICD manifest (.json).
+# TILEWRIGHT_MESA_ICD and TILEWRIGHT_MESA_RUN follow where tools/mesa.sh can set up its driver.
 # lavapipe is Mesa's and comes from apt. SwiftShader is Chromium's: no distribution packages it
 # alone, so two files are taken out of Debian's chromium-common into .drivers/swiftshader/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/lib.sh
+. tools/debian.sh
 
 is_linux || die "the software drivers are set up on Linux only; elsewhere the tests run on the \
 system's own adapter (tools/test.sh does that)"
@@ -33,17 +35,6 @@ has_loader() { PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep 'libvulkan\.so\.1 '
 tmp=
 trap '[ -z "$tmp" ] || rm -rf "$tmp"' EXIT
 
-# apt_debian RELEASE PACKAGE: downloads from Debian's own archive through apt with private lists.
-# It needs no root, leaves the system's apt alone, and Debian's signature is checked as ever.
-apt_debian() {
-  mkdir -p "$tmp/apt/lists/partial" "$tmp/apt/cache/archives/partial"
-  echo "deb [signed-by=$keyring] http://deb.debian.org/debian $1 main" >"$tmp/apt/sources.list"
-  set -- "$2" -qq -o APT::Sandbox::User=root -o Acquire::Languages=none \
-    -o Dir::Etc::SourceList="$tmp/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null \
-    -o Dir::State::Lists="$tmp/apt/lists" -o Dir::Cache="$tmp/apt/cache"
-  apt-get "${@:2}" update && apt-get "${@:2}" download "$1"
-}
-
 # download_chromium_common: leaves the .deb in the working directory.
 download_chromium_common() {
   # APT::Sandbox::User: root's temporary folder is closed to apt's download user, which only warns.
@@ -52,15 +43,7 @@ download_chromium_common() {
   fi
   # No package lists yet, or Ubuntu, whose Chromium is a snap. Bookworm's SwiftShader asks for
   # libgcc and a glibc >= 2.34 and nothing else, so it runs on Ubuntu 22.04 and later.
-  local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-  [ -f "$keyring" ] || apt_install debian-archive-keyring
-  if ! apt_debian bookworm chromium-common 2>/dev/null; then
-    # Ubuntu 22.04 has the keys of bullseye only; bullseye's own keyring package has bookworm's.
-    apt_debian bullseye debian-archive-keyring || return 1
-    dpkg-deb -x debian-archive-keyring_*.deb keyring
-    keyring=$PWD/keyring$keyring
-    apt_debian bookworm chromium-common
-  fi
+  debian_release "$tmp/apt" bookworm && debian_get download chromium-common
 }
 
 get_swiftshader() {
@@ -102,3 +85,6 @@ fi
 
 printf 'export TILEWRIGHT_LAVAPIPE_ICD=%q\n' "$lavapipe"
 printf 'export TILEWRIGHT_SWIFTSHADER_ICD=%q\n' "$swiftshader"
+
+# --- Mesa of Debian's sid: a driver beside the two, not a condition ------------------------------
+tools/mesa.sh || say "the newest Mesa is not there; its tests will not run"

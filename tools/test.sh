@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # The test command: the whole suite on lavapipe, then everything but the doc tests and examples
-# again on SwiftShader. The two drivers disagree about subgroup size, out-of-range reads, NaN and
-# reduction order, so passing on both says far more than passing on one. Nothing is skipped for want
-# of an adapter: what is missing is installed, or the run fails and says what to do.
+# again on SwiftShader, then what runs kernels on the newest Mesa's lavapipe. The drivers disagree
+# about subgroup size, out-of-range reads, NaN and reduction order, and the last one alone has
+# cooperative matrices, so passing on all says far more than passing on one. Nothing is skipped for
+# want of an adapter: what is missing is installed, or the run fails and says what to do. Only the
+# last driver cannot be had everywhere, and the summary says so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/lib.sh
@@ -52,6 +54,19 @@ examples() {
   done
 }
 
+# mesa: the rooms that run kernels, on the driver that brings a libc and a loader of its own. The
+# program is started through them too (tests/cli), but only where it asks about devices.
+mesa() {
+  local version
+  version=$(cat "$(dirname "$TILEWRIGHT_MESA_ICD")/version")
+  export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$TILEWRIGHT_MESA_RUN
+  export TILEWRIGHT_TEST_RUNNER=$TILEWRIGHT_MESA_RUN
+  on "$TILEWRIGHT_MESA_ICD" llvmpipe
+  pass "Mesa ${version%%.*}" cargo test --locked --no-fail-fast --test gpu --test ops --test graph \
+    --test models --test tasks --test regressions
+  pass "Mesa ${version%%.*} cli" cargo test --locked --no-fail-fast --test cli -- devices:: bench::
+}
+
 if is_linux; then
   vars=$(tools/drivers.sh)
   eval "$vars"
@@ -60,6 +75,12 @@ if is_linux; then
   pass examples examples
   on "$TILEWRIGHT_SWIFTSHADER_ICD" SwiftShader
   pass SwiftShader cargo test --locked --no-fail-fast --tests
+  if [ -n "${TILEWRIGHT_MESA_RUN:-}" ]; then
+    mesa
+  else
+    say "== the newest Mesa: NOT RUN; tools/mesa.sh says why"
+    summary+="$(printf '%-12s %s' "newest Mesa" "NOT RUN: tools/mesa.sh says why")"$'\n'
+  fi
 else
   say "the software drivers are for Linux: testing on this system's first adapter alone"
   pass native cargo test --locked --no-fail-fast

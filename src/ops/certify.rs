@@ -37,7 +37,7 @@ pub(super) fn text_hash(kernel: &dyn Kernel, call: &Call<'_>) -> Result<u64> {
 
 fn hash_texts(kernel: &dyn Kernel, class: &[Spec], hasher: &mut DefaultHasher) -> Result<()> {
     for (stage, spec) in kernel.stages().iter().zip(class) {
-        assemble_with(stage.source, spec, Loops::Kept)?.wgsl.hash(hasher);
+        assemble_with(stage.source, spec, Loops::Plain)?.wgsl.hash(hasher);
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod answers;
 mod attend;
+mod bench;
 #[path = "../common/mod.rs"]
 mod common;
 mod demo;
@@ -12,6 +13,8 @@ mod folder;
 mod folders;
 mod generation;
 mod hub;
+#[cfg(target_os = "linux")]
+mod memory;
 mod program;
 mod score;
 mod streams;

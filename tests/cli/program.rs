@@ -36,9 +36,23 @@ pub fn copy_golden(name: &str, to: &Path) {
     }
 }
 
+/// The program, without arguments. `TILEWRIGHT_TEST_RUNNER` names what starts it, as cargo's own
+/// `runner` starts the tests: a driver with a libc of its own asks for that libc's loader.
+pub fn built() -> Command {
+    let program = env!("CARGO_BIN_EXE_tilewright");
+    match std::env::var_os("TILEWRIGHT_TEST_RUNNER").filter(|runner| !runner.is_empty()) {
+        None => Command::new(program),
+        Some(runner) => {
+            let mut command = Command::new(runner);
+            command.arg(program);
+            command
+        }
+    }
+}
+
 /// The program with a cache folder of the tests' own and no device chosen by the environment.
 pub fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tilewright"));
+    let mut command = built();
     command.args(args).stdin(Stdio::null());
     command.env("TILEWRIGHT_CACHE", env!("CARGO_TARGET_TMPDIR")).env_remove("TILEWRIGHT_DEVICE");
     command

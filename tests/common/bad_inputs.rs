@@ -1,12 +1,8 @@
 //! What the tests of bad inputs share.
 
-#[path = "folder.rs"]
-mod folder;
-
 use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 
-pub use folder::Folder;
 use tilewright::Error;
 
 /// The error of `work`, which must be one line that contains `want`, without panic and in time.

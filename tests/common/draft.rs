@@ -1,13 +1,11 @@
 //! Model folders of random weights.
 
-#[path = "folder.rs"]
-mod folder;
-
-pub use folder::Folder;
 use serde_json::Value;
 use tilewright::ops::Rng;
 use tilewright::tensor::DType;
 use tilewright::weights;
+
+use crate::folder::Folder;
 
 /// A configuration and the tensors that it asks for.
 pub struct Draft {

@@ -1,0 +1,5 @@
+//! The room `graph`.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod session;

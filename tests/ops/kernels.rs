@@ -1,0 +1,108 @@
+//! Every kernel variant against its op's f64 reference, on every case, with poisoned results
+//! and sentinels; once with naga's run-time checks and once as the product runs it.
+
+use std::collections::BTreeSet;
+
+use tilewright::gpu::{Caps, Gpu, GpuOptions, Loops, Spec, assemble_with};
+use tilewright::ops::{Call, Case, Kernel, Outcome, registry, verify_case, verify_ops};
+
+use crate::common;
+
+fn run_all(gpu: Option<&Gpu>) {
+    let verdicts = verify_ops(gpu, |_| true);
+    let mut failures = Vec::new();
+    for v in &verdicts {
+        if let Outcome::Failed(why) = &v.outcome {
+            failures.push(format!("{} | {} | {}: {why}", v.op, v.kernel, v.case));
+        }
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+    // A variant the device can run must have run at least one case.
+    for v in &verdicts {
+        let same = || verdicts.iter().filter(|w| w.op == v.op && w.kernel == v.kernel);
+        let passed = same().any(|w| matches!(w.outcome, Outcome::Passed { .. }));
+        let lacking = same().all(
+            |w| matches!(&w.outcome, Outcome::NotRun(why) if why.starts_with("the device lacks")),
+        );
+        assert!(passed || lacking, "{}/{} ran no case", v.op, v.kernel);
+    }
+}
+
+#[test]
+fn every_variant_matches_its_reference_with_checks_on() {
+    let options = GpuOptions { checked: true, ..GpuOptions::default() };
+    run_all(Some(&common::open(options)));
+}
+
+#[test]
+fn every_variant_matches_its_reference_as_shipped() {
+    run_all(Some(&common::open(GpuOptions::default())));
+}
+
+/// The variant of a kernel for a case, on a device with such subgroups.
+fn spec(case: &Case, kernel: &dyn Kernel, gpu: &Gpu, subgroup: Option<u32>) -> Option<Vec<Spec>> {
+    let caps = Caps { subgroup, ..gpu.caps().clone() };
+    let specs = |call: &Call<'_>| {
+        let stages = 0..kernel.stages().len();
+        kernel.fits(call).then(|| stages.map(|s| kernel.spec(s, call).expect("a spec")).collect())
+    };
+    case.with_call(&caps, specs).expect("a case passes its op's checks")
+}
+
+/// Both drivers have subgroups, so what kernels do without any is compiled nowhere else.
+#[test]
+fn variants_for_devices_without_subgroups_match_their_reference() {
+    let gpu = common::open(GpuOptions { no_subgroups: true, ..GpuOptions::default() });
+    let (mut ran, mut failures) = (0, Vec::new());
+    for entry in registry() {
+        for kernel in entry.kernels.iter().copied().filter(|k| k.needs().subgroup.is_none()) {
+            let differs = |c: &Case| {
+                let without = spec(c, kernel, &gpu, None);
+                without.is_some() && without != spec(c, kernel, &gpu, Some(8))
+            };
+            // Every other one: features and sizes come several times.
+            for case in (entry.cases)().iter().filter(|c| differs(c)).step_by(2) {
+                match verify_case(&gpu, case, kernel) {
+                    Outcome::Passed { .. } => ran += 1,
+                    Outcome::Failed(why) => failures.push(format!("{} {why}", case.label)),
+                    Outcome::NotRun(why) => failures.push(format!("{} not run: {why}", case.label)),
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+    assert!(ran > 20, "only {ran} cases ran");
+}
+
+/// Marked loops are expanded in what ships; the files themselves must mean the same. Both forms are
+/// held to the reference by the case's own bound.
+#[test]
+fn marked_loops_mean_the_same_as_they_stand() {
+    let gpu = common::open(GpuOptions { loops: Loops::Plain, ..GpuOptions::default() });
+    let (mut ran, mut failures) = (0, Vec::new());
+    for entry in registry() {
+        for kernel in entry.kernels.iter().filter(|k| k.needs.missing(gpu.caps()).is_none()) {
+            let mut seen = BTreeSet::new();
+            for case in (entry.cases)() {
+                // Each variant once, if it has such a loop.
+                let Some(spec) = spec(&case, kernel, &gpu, gpu.caps().subgroup) else { continue };
+                let text = |loops| assemble_with(kernel.source, &spec, loops).expect("assembles");
+                if text(Loops::Plain) == text(Loops::Unrolled) || !seen.insert(spec.to_string()) {
+                    continue;
+                }
+                match verify_case(&gpu, &case, kernel) {
+                    Outcome::Passed { .. } => ran += 1,
+                    Outcome::Failed(why) => failures.push(format!("{} {why}", case.label)),
+                    Outcome::NotRun(why) => failures.push(format!("{} not run: {why}", case.label)),
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+    assert!(ran > 20, "only {ran} cases ran");
+}
+
+#[test]
+fn every_cpu_route_matches_its_reference() {
+    run_all(None);
+}
