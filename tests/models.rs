@@ -14,8 +14,9 @@ use folder::Folder;
 use golden::{Golden, LIMIT, assert_close};
 use serde_json::Value;
 use tilewright::Tensor;
+use tilewright::engine::{Device, Runner, model_inputs};
 use tilewright::gpu::GpuOptions;
-use tilewright::models::{self, BuildOptions, Device, Outputs, Runner, model_inputs};
+use tilewright::models::{self, BuildOptions, Outputs};
 use tilewright::tasks::{EmbedOptions, Embedder};
 use tilewright::weights::{self, Checkpoint, SafeTensors};
 

@@ -6,10 +6,11 @@ use serde_json::json;
 use super::Context;
 use super::context::count;
 use super::model::{CacheArg, ModelArg};
+use crate::engine::{Capacity, Device, Generator};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuOptions, adapters, no_adapter};
 use crate::graph::{Graph, Plan, fuse};
-use crate::models::{Capacity, Class, Device, Generator, Kind, UNLIMITED};
+use crate::models::{Class, Kind, UNLIMITED};
 use crate::tensor::{Sizes, Sym};
 
 #[derive(clap::Args)]

@@ -11,11 +11,12 @@ use super::Context;
 use super::context::count;
 use super::model::{CacheArg, ModelArg, random_inputs};
 use super::plan::capacity;
+use crate::engine::{Capacity, Device, Generator, by_name};
 use crate::error::Result;
 use crate::files::write_whole;
 use crate::gpu::{Choice, Clock};
 use crate::graph::{DeviceWeights, NodeTime, Session, SessionOptions, fuse};
-use crate::models::{Capacity, Device, Generator, Kind, by_name};
+use crate::models::Kind;
 use crate::ops::{Rng, Sampling};
 
 #[derive(clap::Args)]

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::Context;
 use super::model::{ModelArg, read_inputs};
+use crate::engine::{Device, Runner, by_name};
 use crate::error::Result;
-use crate::models::{Device, Runner, by_name};
 use crate::weights::write;
 
 #[derive(clap::Args)]

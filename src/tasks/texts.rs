@@ -7,12 +7,10 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use crate::engine::{Device, Runner, by_name, model_inputs};
 use crate::error::{Error, Result};
 use crate::graph::Progress;
-use crate::models::{
-    self, BuildOptions, Class, Device, Model, ModelInfo, Outputs, POSITIONS, Runner, by_name,
-    model_inputs,
-};
+use crate::models::{self, BuildOptions, Class, Model, ModelInfo, Outputs, POSITIONS};
 use crate::tensor::{DType, Tensor};
 use crate::text::{Batch, Encoding, Tokenizer};
 
@@ -272,7 +270,7 @@ macro_rules! text_model_accessors {
         }
 
         /// Where it runs.
-        pub fn device(&self) -> &crate::models::Device {
+        pub fn device(&self) -> &crate::engine::Device {
             self.model.runner.device()
         }
 

@@ -15,8 +15,9 @@ use std::path::Path;
 use golden::{Golden, LIMIT};
 use serde_json::Value;
 use steps::{Steps, left_padded};
+use tilewright::engine::{Device, Runner};
 use tilewright::gpu::GpuOptions;
-use tilewright::models::{self, BuildOptions, Class, Device, Kind, Runner};
+use tilewright::models::{self, BuildOptions, Class, Kind};
 use tilewright::tensor::DType;
 
 fn devices() -> [Device; 2] {

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tilewright::Tensor;
+use tilewright::engine::Device;
 use tilewright::graph::{Graph, HostStates, Session, SessionOptions, fuse, step_cpu};
-use tilewright::models::{self, BuildOptions, Device, NEXT_TOKEN, Outputs, SAMPLING};
+use tilewright::models::{self, BuildOptions, NEXT_TOKEN, Outputs, SAMPLING};
 use tilewright::ops::Sampling;
 use tilewright::tensor::{DType, Sizes};
 

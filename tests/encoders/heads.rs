@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use tilewright::models::{self, BuildOptions, Device, Runner, model_inputs};
+use tilewright::engine::{Device, Runner, model_inputs};
+use tilewright::models::{self, BuildOptions};
 use tilewright::tensor::DType;
 use tilewright::{Tensor, weights};
 

@@ -16,8 +16,9 @@ use std::sync::OnceLock;
 use golden::{Golden, LIMIT, assert_close};
 use serde_json::Value;
 use steps::{Most, Steps, best};
+use tilewright::engine::{Device, Runner};
 use tilewright::gpu::{Gpu, GpuOptions};
-use tilewright::models::{self, BuildOptions, Device, Kind, Runner};
+use tilewright::models::{self, BuildOptions, Kind};
 use tilewright::{DType, Tensor};
 
 /// The device under test, the same for all tests: they share its pipelines.

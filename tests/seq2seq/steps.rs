@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tilewright::Tensor;
+use tilewright::engine::Device;
 use tilewright::graph::{
     Graph, HostStates, HostWeights, Session, SessionOptions, States, fuse, step_cpu,
 };
-use tilewright::models::{self, BuildOptions, Device, NEXT_TOKEN, Outputs, SAMPLING};
+use tilewright::models::{self, BuildOptions, NEXT_TOKEN, Outputs, SAMPLING};
 use tilewright::ops::Sampling;
 use tilewright::tensor::{Shape, Sizes};
 

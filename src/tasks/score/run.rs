@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::pieces::{Item, Piece};
 use super::{LOGITS_PER_PASS, Objective, Scorer, spans};
+use crate::engine::{Runner, by_name, model_inputs};
 use crate::error::{Error, Result};
-use crate::models::{IGNORED, LABELS, LOSS, POSITIONS, Runner, by_name, model_inputs};
+use crate::models::{IGNORED, LABELS, LOSS, POSITIONS};
 use crate::ops::Rng;
 use crate::tasks::texts::{Step, padded};
 use crate::tensor::Tensor;

@@ -3,11 +3,12 @@
 use std::ops::ControlFlow;
 use std::sync::MutexGuard;
 
+use super::Device;
 use super::generator::{Capacity, Engine, Generator, named_sizes};
-use super::{Device, NEXT_TOKEN, SAMPLING};
 use crate::error::{Error, Result};
 use crate::gpu::Clock;
 use crate::graph::{Graph, NodeTime, step_cpu};
+use crate::models::{NEXT_TOKEN, SAMPLING};
 use crate::ops::Sampling;
 use crate::tensor::{Shape, Sizes, Tensor};
 

@@ -4,13 +4,14 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::Device;
 use super::decoding::Decoding;
-use super::{BuildOptions, Device, Kind, ModelInfo, NEXT_TOKEN, Outputs, open};
 use crate::error::{Error, Result};
 use crate::gpu::Buffer;
 use crate::graph::{
     Ahead, DeviceWeights, Graph, HostStates, Progress, Session, SessionOptions, States, fuse,
 };
+use crate::models::{BuildOptions, Kind, ModelInfo, NEXT_TOKEN, Outputs, open};
 use crate::ops::Sampling;
 use crate::tensor::Sizes;
 

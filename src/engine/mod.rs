@@ -1,0 +1,21 @@
+//! What runs a built model: a graph on a device, and on the CPU where there is none.
+//!
+//! [`models`](crate::models) reads a folder and builds graphs; here they are given a
+//! [`Device`], sessions that grow with the inputs ([`Runner`]), caches that are kept from token
+//! to token ([`Generator`]), and checks ([`verify`], [`model_inputs`]).
+
+mod attention_maps;
+mod decoding;
+mod generator;
+mod inputs;
+mod runner;
+mod shipped;
+mod verify;
+
+pub use attention_maps::{AttentionMap, Stack, attention_maps};
+pub use decoding::{AheadStats, Decoding};
+pub use generator::{Capacity, Generator};
+pub use inputs::{by_name, model_inputs};
+pub use runner::{Device, Runner};
+pub use shipped::{Shipped, shipped, shipped_names};
+pub use verify::{NodeCheck, TOLERANCE, verify};
