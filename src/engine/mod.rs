@@ -6,16 +6,20 @@
 
 mod attention_maps;
 mod decoding;
+mod device;
 mod generator;
 mod inputs;
 mod runner;
+mod sessions;
 mod shipped;
 mod verify;
 
 pub use attention_maps::{AttentionMap, Stack, attention_maps};
 pub use decoding::{AheadStats, Decoding};
-pub use generator::{Capacity, Generator};
+pub use device::Device;
+pub use generator::Generator;
 pub use inputs::{by_name, model_inputs};
-pub use runner::{Device, Runner};
+pub use runner::Runner;
+pub use sessions::Capacity;
 pub use shipped::{Shipped, shipped, shipped_names};
 pub use verify::{NodeCheck, TOLERANCE, verify};

@@ -2,59 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 
+use super::Device;
 use crate::error::{Error, Result};
-use crate::gpu::{Choice, Gpu};
-use crate::graph::{
-    DeviceWeights, Graph, HostWeights, Progress, Session, SessionOptions, fuse, run_cpu,
-};
-use crate::tensor::{Sizes, Sym, Tensor};
+use crate::graph::{Executor, Graph, Progress, SessionOptions, fuse};
+use crate::tensor::{Sizes, Tensor};
 
-/// Where graphs run, with the weights loaded there so far; clones share them.
-#[derive(Clone)]
-pub enum Device {
-    /// The CPU reference route.
-    Cpu(Arc<HostWeights>),
-    /// A device reached through wgpu.
-    Gpu(Arc<DeviceWeights>),
-}
-
-impl Device {
-    /// The CPU reference route.
-    pub fn cpu() -> Self {
-        Self::Cpu(Arc::default())
-    }
-
-    /// A device.
-    pub fn gpu(gpu: &Gpu) -> Self {
-        Self::Gpu(DeviceWeights::new(gpu))
-    }
-
-    /// The adapter's name, or `CPU`.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Cpu(_) => "CPU",
-            Self::Gpu(weights) => &weights.gpu().caps().name,
-        }
-    }
-}
-
-impl From<Choice> for Device {
-    fn from(choice: Choice) -> Self {
-        match choice {
-            Choice::Cpu(_) => Self::cpu(),
-            Choice::Gpu(gpu) => Self::gpu(&gpu),
-        }
-    }
-}
-
-/// Runs one graph on one device. A session is made for the sizes at hand, rounded up, and kept
-/// for every later call that fits it.
+/// Runs one graph on one device. A session is made for the sizes at hand, and kept for every
+/// later call that fits it.
 pub struct Runner {
     graph: Arc<Graph>,
     device: Device,
-    session: Mutex<Option<Session>>,
+    /// Read by calls that fit it, which wait for each other only where the session says so.
+    session: RwLock<Option<Arc<dyn Executor>>>,
 }
 
 impl Runner {
@@ -65,7 +26,7 @@ impl Runner {
 
     /// A graph that is fused already, which several runners may share.
     pub fn fused(graph: Arc<Graph>, device: Device) -> Self {
-        Self { graph, device, session: Mutex::default() }
+        Self { graph, device, session: RwLock::default() }
     }
 
     /// The fused graph.
@@ -83,64 +44,50 @@ impl Runner {
         self.graph.warnings()
     }
 
-    /// Makes the session for these largest sizes, given by symbol name, ahead of the first
-    /// call: weights are loaded, with progress, and kernels compiled. Sizes not named are 1.
+    /// Makes the session for these largest sizes, as [`Graph::sizes`] gives them, ahead of the
+    /// first call: weights are loaded, with progress, and kernels compiled.
     pub fn reserve(
         &self,
-        sizes: &[(&str, usize)],
+        sizes: &Sizes,
         progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
-        let mut capacity = Sizes::default();
-        for (index, name) in self.graph.symbols().iter().enumerate() {
-            let given = sizes.iter().find(|(n, _)| n == name).map_or(1, |(_, v)| *v);
-            capacity.set(Sym(index as u8), given.max(1));
-        }
-        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        self.grow(&mut session, capacity, progress)
+        self.with_session(sizes, progress, |_| Ok(()))
     }
 
-    /// One forward pass; see [`Session::run`].
+    /// One forward pass; see [`Executor::run`].
     pub fn run(&self, inputs: &[(&str, &Tensor)]) -> Result<BTreeMap<String, Tensor>> {
         let sizes = self.graph.bind_sizes(inputs, Sizes::default())?;
         if let Some((name, _)) = inputs.iter().find(|(_, t)| t.shape().numel() == 0) {
             return Err(Error::tensor(*name, "is empty; at least one token is needed"));
         }
-        if let Device::Cpu(weights) = &self.device {
-            return run_cpu(&self.graph, weights, inputs, Sizes::default());
-        }
-        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        self.grow(&mut session, sizes, &mut |_| ControlFlow::Continue(()))?;
-        match session.as_ref() {
-            Some(session) => session.run(inputs),
-            None => Err(Error::Argument("the session could not be made".to_owned())),
-        }
+        let go_on = &mut |_: Progress<'_>| ControlFlow::Continue(());
+        self.with_session(&sizes, go_on, |session| session.step(inputs, &sizes, None))
     }
 
-    /// Replaces the session when it is too small, never shrinking a size.
-    fn grow(
+    /// Uses the session, which is replaced first when it is too small, never shrinking a size.
+    fn with_session<T>(
         &self,
-        session: &mut Option<Session>,
-        wanted: Sizes,
+        wanted: &Sizes,
         progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    ) -> Result<()> {
-        let Device::Gpu(weights) = &self.device else { return Ok(()) };
-        let mut capacity = session.as_ref().map_or(wanted, |s| s.plan().capacity);
-        let mut fits = session.is_some();
-        for index in 0..self.graph.symbols().len() {
-            let sym = Sym(index as u8);
-            let (have, want) = (capacity.get(sym), wanted.get(sym));
-            if want > have {
-                fits = false;
-                capacity.set(sym, want);
+        use_it: impl FnOnce(&dyn Executor) -> Result<T>,
+    ) -> Result<T> {
+        let fits = |s: &Arc<dyn Executor>| s.capacity().is_none_or(|have| have.covers(wanted));
+        let session = self.session.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(session) = session.as_ref().filter(|s| fits(s)) {
+            return use_it(session.as_ref());
+        }
+        drop(session);
+        let mut session = self.session.write().unwrap_or_else(PoisonError::into_inner);
+        // The old buffers go first, so that both never exist at once.
+        let made = match session.take() {
+            Some(grown) if fits(&grown) => grown,
+            old => {
+                let have = old.and_then(|s| s.capacity());
+                let capacity = have.map_or(*wanted, |have| have.joined(wanted));
+                let options = SessionOptions::default();
+                self.device.session(&self.graph, capacity, &options, progress)?
             }
-        }
-        if !fits {
-            // The old buffers go first, so that both never exist at once.
-            *session = None;
-            let graph = Arc::clone(&self.graph);
-            let options = SessionOptions::default();
-            *session = Some(Session::new(graph, weights, capacity, &options, progress)?);
-        }
-        Ok(())
+        };
+        use_it(session.insert(made).as_ref())
     }
 }

@@ -2,31 +2,34 @@
 //!
 //! A model file builds a [`Graph`] of ops grouped in named layers. [`fuse`] rewrites it,
 //! [`Plan`] lays its intermediates into a few slot buffers and knows the exact bytes before
-//! anything runs, and a [`Session`] replays it on a device; [`run_cpu`] runs the same graph
-//! through the ops' CPU routes. Batch, length and cache position are symbols: a step with new
+//! anything runs, and a [`Session`] replays it on a device; a [`HostSession`] runs the same graph
+//! through the ops' CPU routes, and both are [`Executor`]s. Batch, length and cache position are symbols: a step with new
 //! values for them compiles nothing, allocates nothing and binds nothing.
 
 mod ahead;
 mod cpu;
 mod embed;
 mod exec;
+mod executor;
 mod fuse;
 mod kernels;
 mod node;
 mod plan;
 mod profile;
 mod show;
+mod sizes;
 mod state;
 mod weight;
 
-pub use ahead::Ahead;
-pub use cpu::{HostWeights, run_cpu, step_cpu, trace_cpu};
+pub use cpu::{HostSession, HostWeights};
 pub use embed::Recorded;
 pub use exec::{Session, SessionOptions};
+pub use executor::{Ahead, Executor};
 pub use fuse::{Fusion, fuse};
 pub use node::{Graph, Node, Value};
 pub use plan::{Plan, SplitWeight};
 pub use profile::NodeTime;
 pub use show::{to_dot, to_json, to_svg};
-pub use state::{HostStates, States};
+pub use sizes::Size;
+pub use state::States;
 pub use weight::{DeviceWeights, Progress, Weight, WeightSource};

@@ -39,10 +39,7 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     fn gpu(&self) -> Option<&Gpu> {
-        match &self.device {
-            Device::Gpu(weights) => Some(weights.gpu()),
-            Device::Cpu(_) => None,
-        }
+        self.device.as_gpu()
     }
 
     /// What callbacks that may stop a task say.
