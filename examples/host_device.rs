@@ -13,9 +13,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tilewright::gpu::{Gpu, GpuOptions};
-use tilewright::graph::{DeviceWeights, Session, SessionOptions, fuse};
+use tilewright::graph::{DeviceWeights, Session, SessionOptions, Size, fuse};
 use tilewright::models::{self, BuildOptions, Outputs};
-use tilewright::tensor::Sizes;
 use tilewright::text::Tokenizer;
 use tilewright::weights::Pooling;
 use wgpu::util::DeviceExt;
@@ -43,12 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let model = models::open(&folder, &BuildOptions { outputs, ..BuildOptions::default() })?;
     let width = model.info.hidden_size;
     let graph = Arc::new(fuse(model.graph, &[])?);
-    let mut capacity = Sizes::default();
-    for (name, most) in [("batch", 1), ("tokens", 64)] {
-        if let Some(symbol) = graph.find_symbol(name) {
-            capacity.set(symbol, most);
-        }
-    }
+    let capacity = graph.sizes(&[(Size::Batch, 1), (Size::Tokens, 64)])?;
     let weights = DeviceWeights::new(&gpu);
     let options = SessionOptions::default();
     let session =

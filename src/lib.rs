@@ -10,14 +10,14 @@
 //!
 //! Every op has a reference in plain loops that accumulates in f64. The same graph runs through
 //! those references on the CPU, so a whole model can be checked node by node
-//! ([`models::verify`]), and a kernel that gives a wrong answer on some adapter is off there
+//! ([`engine::verify`]), and a kernel that gives a wrong answer on some adapter is off there
 //! ([`ops::certify`]).
 //!
 //! # From text to vectors
 //!
 //! ```no_run
 //! use tilewright::gpu::{GpuOptions, Selector, select};
-//! use tilewright::models::Device;
+//! use tilewright::engine::Device;
 //! use tilewright::tasks::{EmbedOptions, Embedder};
 //!
 //! let device = Device::from(select(&Selector::Auto, GpuOptions::default())?);
@@ -31,7 +31,7 @@
 //! # From a prompt to a text
 //!
 //! ```
-//! use tilewright::models::{Device, shipped};
+//! use tilewright::engine::{Device, shipped};
 //! use tilewright::tasks::{GenerateOptions, TextGenerator};
 //!
 //! let folder = shipped("storyteller").expect("the shipped models").folder;
@@ -64,8 +64,8 @@
 //!
 //! # Rooms
 //!
-//! `cli -> tasks -> models -> nn -> graph -> ops -> gpu -> tensor, error`; imports point this
-//! way only, and [`weights`] and [`text`] stand beside the stack. Nothing below `cli` prints,
+//! `cli -> tasks -> engine -> models -> nn -> graph -> ops -> gpu -> tensor, error`; imports point
+//! this way only, and [`weights`] and [`text`] stand beside the stack. Nothing below `cli` prints,
 //! panics on bad input, or waits without a time limit; errors are [`Error`] values of one line.
 //!
 //! # Features
@@ -77,6 +77,7 @@
 
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod engine;
 pub mod error;
 mod files;
 pub mod gpu;

@@ -8,8 +8,8 @@ use super::Context;
 use super::context::{count, read_text};
 use super::model::ModelArg;
 use super::texts::{read_filled_lines, steps, task};
+use crate::engine::Device;
 use crate::error::Result;
-use crate::models::Device;
 use crate::tasks::{AnswerOptions, Answerer};
 
 /// Places are counted in characters (code points) of the context, which may be of any length.

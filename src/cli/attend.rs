@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use super::Context;
 use super::model::ModelArg;
+use crate::engine::Device;
 use crate::error::Result;
 use crate::files::write_whole;
-use crate::models::Device;
 use crate::tasks::Attender;
 
 #[derive(clap::Args)]

@@ -6,8 +6,8 @@ use super::Context;
 use super::context::count;
 use super::model::ModelArg;
 use super::texts::{Texts, steps, task};
+use crate::engine::Device;
 use crate::error::Result;
-use crate::models::Device;
 use crate::tasks::{Classifier, InputText};
 
 #[derive(clap::Args)]

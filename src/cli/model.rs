@@ -7,8 +7,9 @@ use clap::ValueEnum;
 
 use super::Context;
 use super::hub::Name;
+use crate::engine::{self, Shipped, model_inputs};
 use crate::error::{Error, Result};
-use crate::models::{self, BuildOptions, Model, ModelInfo, Outputs, Shipped, model_inputs};
+use crate::models::{self, BuildOptions, Model, ModelInfo, Outputs};
 use crate::ops::Rng;
 use crate::tensor::{DType, Tensor};
 use crate::weights::SafeTensors;
@@ -36,12 +37,12 @@ impl ModelArg {
         let name = self.model.to_str().unwrap_or_default();
         let mut found = if self.model.is_dir() {
             Shipped { folder: self.model.clone(), head: None }
-        } else if let Some(shipped) = models::shipped(name) {
+        } else if let Some(shipped) = engine::shipped(name) {
             shipped
         } else if let Some(name) = Name::parse(name).filter(|_| !self.model.exists()) {
             Shipped { folder: name.folder(context)?, head: None }
         } else {
-            let names: Vec<_> = models::shipped_names().collect();
+            let names: Vec<_> = engine::shipped_names().collect();
             let message = format!(
                 "no such folder; --model takes one in Hugging Face layout (config.json, \
                  model.safetensors, tokenizer.json), org/name[@revision] of a repository in that \

@@ -6,11 +6,12 @@ use serde_json::json;
 use super::Context;
 use super::context::count;
 use super::model::{CacheArg, ModelArg};
+use crate::engine::{Capacity, Device, Generator};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuOptions, adapters, no_adapter};
-use crate::graph::{Graph, Plan, fuse};
-use crate::models::{Capacity, Class, Device, Generator, Kind, UNLIMITED};
-use crate::tensor::{Sizes, Sym};
+use crate::graph::{Graph, Plan, Size, fuse};
+use crate::models::{Class, Kind, UNLIMITED};
+use crate::tensor::Sizes;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -33,16 +34,6 @@ pub(crate) struct Args {
     whole_pass: bool,
 }
 
-/// Sizes by symbol name; symbols not named are 1.
-pub(super) fn capacity(graph: &Graph, sizes: &[(&str, usize)]) -> Sizes {
-    let mut out = Sizes::default();
-    for (index, name) in graph.symbols().iter().enumerate() {
-        let value = sizes.iter().find(|(n, _)| n == name).map_or(1, |(_, v)| *v);
-        out.set(Sym(index as u8), value);
-    }
-    out
-}
-
 /// Bytes of everything that a model puts on a device.
 struct Memory {
     plans: Vec<Plan>,
@@ -55,7 +46,7 @@ impl Memory {
     /// A model that generates: the decoding step with its caches, and the encoder before it.
     fn generating(model: &Generator, capacity: Capacity, max_binding: u64) -> Result<Self> {
         let (encode, decode) = model.graphs();
-        let (encode_sizes, decode_sizes) = model.sizes(capacity);
+        let (encode_sizes, decode_sizes) = model.sizes(capacity)?;
         let mut plans = vec![Plan::new(decode, decode_sizes, max_binding, false)?];
         let (mut dispatches, mut shared) = (decode.nodes().len(), 0);
         if let (Some(encode), Some(sizes)) = (encode, encode_sizes) {
@@ -111,8 +102,11 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
         Memory::generating(&generator, capacity, max_binding)?
     } else {
         let graph = fuse(model.graph, &[])?;
-        let named = [("batch", args.batch), ("tokens", tokens), ("source", tokens)];
-        Memory::whole_pass(&graph, capacity(&graph, &named), max_binding)?
+        let mut sizes = vec![(Size::Batch, args.batch), (Size::Tokens, tokens)];
+        if model.info.kind == Kind::EncoderDecoder {
+            sizes.push((Size::Source, tokens));
+        }
+        Memory::whole_pass(&graph, graph.sizes(&sizes)?, max_binding)?
     };
     let all_splits = || memory.plans.iter().flat_map(|p| &p.splits);
     let largest = memory.plans.iter().map(|p| p.largest_binding).max().unwrap_or(0);

@@ -10,13 +10,14 @@ use serde_json::json;
 use super::Context;
 use super::context::count;
 use super::model::{CacheArg, ModelArg, random_inputs};
-use super::plan::capacity;
+use crate::engine::{Capacity, Device, Generator, by_name};
 use crate::error::Result;
 use crate::files::write_whole;
 use crate::gpu::{Choice, Clock};
 use crate::graph::{DeviceWeights, NodeTime, Session, SessionOptions, fuse};
-use crate::models::{Capacity, Device, Generator, Kind, by_name};
+use crate::models::Kind;
 use crate::ops::{Rng, Sampling};
+use crate::tensor::Sizes;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -50,8 +51,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let inputs = random_inputs(&model.info, args.batch, args.tokens, false)?;
     let gpu = context.gpu()?;
     let graph = Arc::new(fuse(model.graph, &[])?);
-    let sizes = [("batch", args.batch), ("tokens", args.tokens), ("source", args.tokens)];
-    let capacity = capacity(&graph, &sizes);
+    let capacity = graph.bind_sizes(&by_name(&inputs), Sizes::default())?;
     let weights = DeviceWeights::new(&gpu);
     let options = SessionOptions::default();
     let session = Session::new(graph, &weights, capacity, &options, &mut context.load_progress())?;

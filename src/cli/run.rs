@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use super::Context;
 use super::model::{ModelArg, read_inputs};
+use crate::engine::{Device, Runner, by_name};
 use crate::error::Result;
-use crate::models::{Device, Runner, by_name};
+use crate::tensor::Sizes;
 use crate::weights::write;
 
 #[derive(clap::Args)]
@@ -27,12 +28,10 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let model = args.model.open(context, args.hidden_states)?;
     let inputs = read_inputs(&model.info, &args.input)?;
     let runner = Runner::new(model.graph, Device::from(context.device()?))?;
-    let shape = inputs.get("input_ids").map(|t| t.shape().dims().to_vec()).unwrap_or_default();
-    if let [batch, tokens] = shape[..] {
-        let sizes = [("batch", batch), ("tokens", tokens)];
-        runner.reserve(&sizes, &mut context.load_progress())?;
-    }
-    let outputs = runner.run(&by_name(&inputs))?;
+    let given = by_name(&inputs);
+    let sizes = runner.graph().bind_sizes(&given, Sizes::default())?;
+    runner.reserve(&sizes, &mut context.load_progress())?;
+    let outputs = runner.run(&given)?;
     context.warn(&runner.warnings());
     let named: Vec<_> = outputs.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
     write(&args.output, &named)?;

@@ -9,8 +9,8 @@ use super::Context;
 use super::context::{count, read_text};
 use super::model::ModelArg;
 use super::texts::steps;
+use crate::engine::{Device, Shipped};
 use crate::error::Result;
-use crate::models::{Device, Shipped};
 use crate::tasks::{Objective, Score, ScoreOptions, Scorer};
 
 #[derive(clap::Args)]

@@ -6,8 +6,8 @@ use serde_json::json;
 use super::Context;
 use super::model::ModelArg;
 use super::texts::{Texts, steps, task};
+use crate::engine::Device;
 use crate::error::Result;
-use crate::models::Device;
 use crate::tasks::{Aggregation, Tagger};
 
 /// Places are counted in characters (code points) of the text.

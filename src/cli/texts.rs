@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use super::Context;
 use super::context::{count, read_lines};
 use super::model::ModelArg;
+use crate::engine::Shipped;
 use crate::error::Result;
-use crate::models::Shipped;
 use crate::tasks::{Step, TaskOptions};
 
 /// Texts as arguments, or the lines of a file.

@@ -9,9 +9,9 @@ use serde_json::json;
 
 use super::model::{ModelArg, random_inputs, read_inputs};
 use super::{Context, failed};
+use crate::engine::{by_name, verify};
 use crate::error::Result;
 use crate::graph::fuse;
-use crate::models::{by_name, verify};
 use crate::ops::{Outcome, Verdict, registry, verify_ops};
 
 #[derive(clap::Args)]

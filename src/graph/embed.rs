@@ -3,7 +3,7 @@
 use super::exec::Session;
 use crate::error::{Error, Result};
 use crate::gpu::Pass;
-use crate::tensor::{Meta, Sizes};
+use crate::tensor::Meta;
 
 /// A named result of a recorded step, still on the device.
 pub struct Recorded<'a> {
@@ -29,7 +29,7 @@ impl Session {
         inputs: &[(&str, &wgpu::Buffer)],
         sizes: &[(&str, usize)],
     ) -> Result<Vec<Recorded<'_>>> {
-        let sizes = self.named_sizes(sizes)?;
+        let sizes = self.graph().sizes(sizes)?;
         self.check_capacity(&sizes)?;
         for (name, _, meta) in self.graph().inputs() {
             let given = inputs.iter().find(|(n, _)| *n == name).map(|(_, b)| *b);
@@ -58,25 +58,5 @@ impl Session {
                 Ok(Recorded { name, meta, buffer: buffer.raw() })
             })
             .collect()
-    }
-
-    fn named_sizes(&self, given: &[(&str, usize)]) -> Result<Sizes> {
-        let graph = self.graph();
-        let mut sizes = Sizes::default();
-        for name in graph.symbols() {
-            let value = given.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
-            let value =
-                value.ok_or_else(|| Error::Argument(format!("size `{name}` is missing")))?;
-            if let Some(sym) = graph.find_symbol(name) {
-                sizes.set(sym, value);
-            }
-        }
-        match given.iter().find(|(n, _)| graph.find_symbol(n).is_none()) {
-            Some((name, _)) => {
-                let known = graph.symbols().join(", ");
-                Err(Error::Argument(format!("`{name}` is not a size; the sizes are {known}")))
-            }
-            None => Ok(sizes),
-        }
     }
 }

@@ -33,6 +33,8 @@ pub struct Session {
     prepared: Mutex<Prepared>,
     /// Held for a whole step: its buffers hold one step's data at a time.
     pub(super) running: Mutex<()>,
+    /// Holds one state while rows are exchanged; made at the first exchange.
+    pub(super) exchange: Mutex<Option<Buffer>>,
 }
 
 /// One node with the kernels it may run.
@@ -148,6 +150,7 @@ impl Session {
             readbacks,
             prepared: Mutex::default(),
             running: Mutex::default(),
+            exchange: Mutex::default(),
         })
     }
 

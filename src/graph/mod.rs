@@ -2,8 +2,8 @@
 //!
 //! A model file builds a [`Graph`] of ops grouped in named layers. [`fuse`] rewrites it,
 //! [`Plan`] lays its intermediates into a few slot buffers and knows the exact bytes before
-//! anything runs, and a [`Session`] replays it on a device; [`run_cpu`] runs the same graph
-//! through the ops' CPU routes. Batch, length and cache position are symbols: a step with new
+//! anything runs, and a [`Session`] replays it on a device; a [`HostSession`] runs the same graph
+//! through the ops' CPU routes, and both are [`Executor`]s. Batch, length and cache position are symbols: a step with new
 //! values for them compiles nothing, allocates nothing and binds nothing.
 
 mod ahead;
@@ -11,6 +11,7 @@ mod choose;
 mod cpu;
 mod embed;
 mod exec;
+mod executor;
 mod fuse;
 mod node;
 mod options;
@@ -18,13 +19,14 @@ mod plan;
 mod policy;
 mod profile;
 mod show;
+mod sizes;
 mod state;
 mod weight;
 
-pub use ahead::Ahead;
-pub use cpu::{HostWeights, run_cpu, step_cpu, trace_cpu};
+pub use cpu::{HostSession, HostWeights};
 pub use embed::Recorded;
 pub use exec::Session;
+pub use executor::{Ahead, Executor};
 pub use fuse::{Fusion, fuse};
 pub use node::{Graph, Node, Value};
 pub use options::SessionOptions;
@@ -32,5 +34,6 @@ pub use plan::{Plan, SplitWeight};
 pub use policy::{Policy, PrecisionMode, Tune};
 pub use profile::NodeTime;
 pub use show::{to_dot, to_json, to_svg};
-pub use state::{HostStates, States};
+pub use sizes::Size;
+pub use state::States;
 pub use weight::{DeviceWeights, Progress, Weight, WeightSource};

@@ -75,8 +75,10 @@ impl Graph {
     }
 
     /// A size that every step gives anew, such as `batch` or `tokens`. The same name gives
-    /// the same symbol. Errors beyond [`MAX_SYMS`] names.
-    pub fn symbol(&mut self, name: &str) -> Result<Sym> {
+    /// the same symbol; models take theirs from [`Size`](super::Size). Errors beyond
+    /// [`MAX_SYMS`] names.
+    pub fn symbol<N: AsRef<str>>(&mut self, name: N) -> Result<Sym> {
+        let name = name.as_ref();
         let index = match self.symbols.iter().position(|s| s == name) {
             Some(index) => index,
             None if self.symbols.len() < MAX_SYMS => {

@@ -3,16 +3,19 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::node::Graph;
+use super::exec::Session;
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Gpu};
 use crate::tensor::{Meta, Sizes, Tensor};
 
-/// States on a device, by name. Sessions made with the same `States` share those of equal
-/// names, as an encoder that fills caches and the decoder that reads them do.
+/// States by name. Sessions made with the same `States` share those of equal names, as an
+/// encoder that fills caches and the decoder that reads them do.
 #[derive(Default)]
 pub struct States {
+    /// Those of sessions on a device.
     buffers: Mutex<HashMap<String, Arc<Buffer>>>,
+    /// Those of sessions on the CPU.
+    tensors: Mutex<HashMap<String, Tensor>>,
 }
 
 impl States {
@@ -38,48 +41,8 @@ impl States {
         Ok(buffer)
     }
 
-    /// Puts row `rows[b]` into row b of every state that `graph` writes, rows being along the
-    /// first dimension: beam search continues the best beams this way. `scratch` holds one
-    /// state meanwhile. Errors when a row does not exist.
-    pub fn permute(
-        &self,
-        gpu: &Gpu,
-        scratch: &Buffer,
-        graph: &Graph,
-        rows: &[usize],
-        sizes: &Sizes,
-    ) -> Result<()> {
-        let mut commands = gpu.commands("permute");
-        let buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, _, meta) in graph.written_states() {
-            let missing = || Error::tensor(name, "is not on the device yet");
-            let buffer = buffers.get(name).ok_or_else(missing)?;
-            let meta = meta.eval(sizes)?;
-            let batch = meta.shape.dims().first().copied().unwrap_or(1).max(1);
-            if let Some(wrong) = rows.iter().find(|&&r| r >= batch) {
-                return Err(Error::tensor(
-                    name,
-                    format!("has {batch} rows, row {wrong} is wanted"),
-                ));
-            }
-            let row = (meta.bytes() / batch) as u64;
-            commands.copy(buffer, scratch, meta.bytes());
-            for (to, &from) in rows.iter().enumerate() {
-                commands.copy_range(scratch, from as u64 * row, buffer, to as u64 * row, row);
-            }
-        }
-        gpu.submit(commands)
-    }
-}
-
-/// States in host memory, by name.
-#[derive(Default)]
-pub struct HostStates {
-    tensors: Mutex<HashMap<String, Tensor>>,
-}
-
-impl HostStates {
-    /// Takes a state out to be changed: zeros when it is new or was kept for other sizes.
+    /// Takes a state out of host memory to be changed: zeros when it is new or was kept for
+    /// other sizes.
     pub(super) fn take(&self, name: &str, meta: Meta) -> Result<Tensor> {
         let mut tensors = self.tensors.lock().unwrap_or_else(PoisonError::into_inner);
         match tensors.remove(name).filter(|t| t.meta() == meta) {
@@ -88,32 +51,60 @@ impl HostStates {
         }
     }
 
-    /// Puts a state back.
+    /// Puts a state back into host memory.
     pub(super) fn put(&self, name: &str, tensor: Tensor) {
         let mut tensors = self.tensors.lock().unwrap_or_else(PoisonError::into_inner);
         tensors.insert(name.to_owned(), tensor);
     }
+}
 
-    /// Puts row `rows[b]` into row b of every state that `graph` writes.
-    pub fn permute(&self, graph: &Graph, rows: &[usize]) -> Result<()> {
-        let mut tensors = self.tensors.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, ..) in graph.written_states() {
-            let Some(tensor) = tensors.get_mut(name) else { continue };
-            let batch = tensor.shape().dims().first().copied().unwrap_or(1).max(1);
-            if let Some(wrong) = rows.iter().find(|&&r| r >= batch) {
-                return Err(Error::tensor(
-                    name,
-                    format!("has {batch} rows, row {wrong} is wanted"),
-                ));
-            }
-            let mut bytes = tensor.as_bytes().to_vec();
-            let row = bytes.len() / batch;
-            for (to, &from) in rows.iter().enumerate() {
-                bytes[to * row..(to + 1) * row]
-                    .copy_from_slice(&tensor.as_bytes()[from * row..(from + 1) * row]);
-            }
-            *tensor = Tensor::from_le_bytes(tensor.shape(), tensor.dtype(), &bytes)?;
-        }
-        Ok(())
+/// Rows of a state along its first dimension; errors when one of `rows` is none of them.
+pub(super) fn check_rows(name: &str, meta: Meta, rows: &[usize]) -> Result<usize> {
+    let batch = meta.shape.dims().first().copied().unwrap_or(1).max(1);
+    match rows.iter().find(|&&row| row >= batch) {
+        Some(wrong) => Err(Error::tensor(name, format!("has {batch} rows, row {wrong} is wanted"))),
+        None => Ok(batch),
     }
+}
+
+impl Session {
+    /// See [`Executor::permute`](super::Executor::permute). Allocates at the first call only.
+    pub fn permute(&self, rows: &[usize], sizes: &Sizes) -> Result<()> {
+        let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut exchange = self.exchange.lock().unwrap_or_else(PoisonError::into_inner);
+        let scratch = match exchange.take() {
+            Some(made) => made,
+            None => {
+                let mut largest = 0;
+                for (_, _, meta) in self.graph.written_states() {
+                    largest = largest.max(meta.eval(&self.plan().capacity)?.bytes());
+                }
+                self.gpu.buffer("state exchange", largest)?
+            }
+        };
+        let scratch = exchange.insert(scratch);
+        let mut commands = self.gpu.commands("permute");
+        for (name, value, meta) in self.graph.written_states() {
+            let missing = || Error::tensor(name, "has no buffer");
+            let buffer = self.output_buffer(value).ok_or_else(missing)?;
+            let meta = meta.eval(sizes)?;
+            let row = (meta.bytes() / check_rows(name, meta, rows)?) as u64;
+            commands.copy(buffer, scratch, meta.bytes());
+            for (to, &from) in rows.iter().enumerate() {
+                commands.copy_range(scratch, from as u64 * row, buffer, to as u64 * row, row);
+            }
+        }
+        self.gpu.submit(commands)
+    }
+}
+
+/// The rows of a state in host memory, `rows[b]` put into row b.
+pub(super) fn permuted(name: &str, tensor: &Tensor, rows: &[usize]) -> Result<Tensor> {
+    let row = tensor.meta().bytes() / check_rows(name, tensor.meta(), rows)?;
+    let old = tensor.as_bytes();
+    let mut bytes = old.to_vec();
+    for (to, &from) in rows.iter().enumerate() {
+        bytes[to * row..(to + 1) * row].copy_from_slice(&old[from * row..(from + 1) * row]);
+    }
+    Tensor::from_le_bytes(tensor.shape(), tensor.dtype(), &bytes)
 }

@@ -4,23 +4,19 @@
 //! tensor names. It never names a shader or a device.
 
 mod albert;
-mod attention;
 mod bart;
 mod bert;
 mod decoder;
-mod decoding;
 mod distilbert;
 mod electra;
 mod encoder;
 mod encoder_decoder;
 mod gemma;
-mod generator;
 mod gpt2;
 mod gpt_neox;
 mod grouped;
 mod heads;
 mod info;
-mod inputs;
 mod llama;
 mod loss;
 mod mpnet;
@@ -29,28 +25,18 @@ mod outputs;
 mod post_norm;
 mod roberta;
 mod rope;
-mod runner;
 mod seq2seq;
-mod shipped;
 mod t5;
 mod unused;
 mod vaswani;
-mod verify;
 
 use std::path::Path;
 use std::sync::Arc;
 
-pub use attention::{AttentionMap, Stack, attention_maps};
-pub use decoding::{AheadStats, Decoding};
-pub use generator::{Capacity, Generator};
 pub use info::{Class, DecoderInfo, Kind, ModelInfo, UNLIMITED, labels};
-pub use inputs::{by_name, model_inputs};
 pub(crate) use loss::IGNORED;
 pub use loss::{LABELS, LOSS, token_losses};
 pub use outputs::{NEXT_TOKEN, POSITIONS, SAMPLING};
-pub use runner::{Device, Runner};
-pub use shipped::{Shipped, shipped, shipped_names};
-pub use verify::{NodeCheck, TOLERANCE, verify};
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Weight};

@@ -6,8 +6,9 @@ use std::path::Path;
 use super::texts::{
     InputText, Step, TaskOptions, TextModel, characters, go_on, text_model_accessors,
 };
+use crate::engine::Device;
 use crate::error::{Error, Result};
-use crate::models::{Class, Device, Outputs};
+use crate::models::{Class, Outputs};
 use crate::text::{Encoding, Window};
 
 /// What answers may be.
@@ -42,7 +43,7 @@ pub struct Answer {
 /// Answers questions from contexts of any length.
 ///
 /// ```no_run
-/// use tilewright::models::Device;
+/// use tilewright::engine::Device;
 /// use tilewright::tasks::{AnswerOptions, Answerer, TaskOptions};
 ///
 /// let options = TaskOptions::default();

@@ -6,8 +6,9 @@ use std::path::Path;
 use super::texts::{
     InputText, Step, TaskOptions, TextModel, go_on, softmax, text_model_accessors, top,
 };
+use crate::engine::Device;
 use crate::error::Result;
-use crate::models::{Class, Device, Outputs};
+use crate::models::{Class, Outputs};
 use crate::weights::Config;
 
 /// How logits become scores, by the configuration's `problem_type`.
@@ -42,7 +43,7 @@ pub struct Classification {
 /// Labels texts, by sentiment for example.
 ///
 /// ```no_run
-/// use tilewright::models::Device;
+/// use tilewright::engine::Device;
 /// use tilewright::tasks::{Classifier, TaskOptions};
 ///
 /// let head = Some("assets/models/reader/heads/sentiment".into());

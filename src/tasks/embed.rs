@@ -4,9 +4,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::texts::{InputText, Step, TextModel, text_model_accessors};
+use crate::engine::Device;
 use crate::error::{Error, Result};
 use crate::graph::Progress;
-use crate::models::{self, BuildOptions, Device, Outputs};
+use crate::models::{self, BuildOptions, Outputs};
 use crate::tensor::DType;
 use crate::text::Encoding;
 use crate::weights::{Pooling, SentenceConfig};
@@ -44,7 +45,7 @@ pub struct Embedding {
 /// Turns texts into vectors with a BERT-like encoder.
 ///
 /// ```no_run
-/// use tilewright::models::Device;
+/// use tilewright::engine::Device;
 /// use tilewright::tasks::{EmbedOptions, Embedder};
 ///
 /// let device = Device::cpu();

@@ -6,8 +6,9 @@ use std::path::Path;
 use super::texts::{
     InputText, Step, TaskOptions, TextModel, go_on, softmax, text_model_accessors, top,
 };
+use crate::engine::Device;
 use crate::error::{Error, Result};
-use crate::models::{Class, Device, Outputs};
+use crate::models::{Class, Outputs};
 
 /// A token in place of a mask.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +33,7 @@ pub struct Filled {
 /// Fills masks in texts.
 ///
 /// ```no_run
-/// use tilewright::models::Device;
+/// use tilewright::engine::Device;
 /// use tilewright::tasks::{FillMask, TaskOptions};
 ///
 /// let model = FillMask::open("models/bert-base-uncased", Device::cpu(), &TaskOptions::default())?;

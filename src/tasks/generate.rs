@@ -6,9 +6,10 @@ use std::path::Path;
 use super::decoding::{BeamSearch, FinishReason, Processors, Sampler};
 use super::rows::Row;
 use super::timing::{Clock, Timing};
+use crate::engine::{Capacity, Device, Generator};
 use crate::error::{Error, Result};
 use crate::graph::Progress;
-use crate::models::{BuildOptions, Capacity, Device, Generator, Kind, ModelInfo, UNLIMITED};
+use crate::models::{BuildOptions, Kind, ModelInfo, UNLIMITED};
 use crate::ops::Sampling;
 use crate::tensor::{DType, Tensor};
 use crate::text::Tokenizer;
@@ -59,7 +60,7 @@ pub enum Event<'a> {
 /// A generating model and its tokenizer.
 ///
 /// ```no_run
-/// use tilewright::models::Device;
+/// use tilewright::engine::Device;
 /// use tilewright::tasks::{GenerateOptions, TextGenerator};
 ///
 /// let options = GenerateOptions::default();

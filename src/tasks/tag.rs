@@ -5,14 +5,15 @@ use std::path::Path;
 
 use super::entities::{Aggregation, Entity, Piece, Scheme, piece_labels};
 use super::texts::{InputText, Step, TaskOptions, TextModel, go_on, softmax, text_model_accessors};
+use crate::engine::Device;
 use crate::error::Result;
-use crate::models::{Class, Device, Outputs};
+use crate::models::{Class, Outputs};
 use crate::text::{Encoding, Window};
 
 /// Finds entities in texts of any length.
 ///
 /// ```no_run
-/// use tilewright::models::Device;
+/// use tilewright::engine::Device;
 /// use tilewright::tasks::{Aggregation, Tagger, TaskOptions};
 ///
 /// let head = Some("assets/models/reader/heads/entities".into());

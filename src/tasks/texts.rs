@@ -7,12 +7,10 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use crate::engine::{Device, Runner, by_name, model_inputs};
 use crate::error::{Error, Result};
-use crate::graph::Progress;
-use crate::models::{
-    self, BuildOptions, Class, Device, Model, ModelInfo, Outputs, POSITIONS, Runner, by_name,
-    model_inputs,
-};
+use crate::graph::{Progress, Size};
+use crate::models::{self, BuildOptions, Class, Model, ModelInfo, Outputs, POSITIONS};
 use crate::tensor::{DType, Tensor};
 use crate::text::{Batch, Encoding, Tokenizer};
 
@@ -200,7 +198,11 @@ impl TextModel {
         let passes = passes(&lengths, self.batch.min(most.max(1)));
         let Some(&longest) = lengths.first() else { return Ok(()) };
         let largest = passes.iter().map(Range::len).max().unwrap_or(1);
-        let sizes = [("batch", largest), ("tokens", longest), ("picks", most_picks)];
+        let mut sizes = vec![(Size::Batch, largest), (Size::Tokens, longest)];
+        if picks.is_some() {
+            sizes.push((Size::Picks, most_picks));
+        }
+        let sizes = self.runner.graph().sizes(&sizes)?;
         self.runner.reserve(&sizes, &mut |progress| step(Step::Loading(progress)))?;
         for pass in passes {
             let (done, chosen) = (pass.end, &order[pass]);
@@ -272,7 +274,7 @@ macro_rules! text_model_accessors {
         }
 
         /// Where it runs.
-        pub fn device(&self) -> &crate::models::Device {
+        pub fn device(&self) -> &crate::engine::Device {
             self.model.runner.device()
         }
 

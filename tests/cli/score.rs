@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use tilewright::models::{self, BuildOptions, Device, Outputs, Runner, model_inputs};
+use tilewright::engine::{Device, Runner, model_inputs};
+use tilewright::models::{self, BuildOptions, Outputs};
 use tilewright::tensor::Tensor;
 use tilewright::weights::SafeTensors;
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tilewright::Tensor;
-use tilewright::models::{self, BuildOptions, Device, Outputs, Runner, model_inputs};
+use tilewright::engine::{Device, Runner, model_inputs};
+use tilewright::models::{self, BuildOptions, Outputs};
 use tilewright::weights::SafeTensors;
 
 /// Largest difference allowed, of the largest value in the rows that count.

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use tilewright::engine::Device;
 use tilewright::gpu::{Gpu, GpuOptions};
 use tilewright::graph::{DeviceWeights, Session, SessionOptions};
-use tilewright::models::{self, BuildOptions, Device, Model};
+use tilewright::models::{self, BuildOptions, Model};
 use tilewright::tasks::{EmbedOptions, Embedder};
 use tilewright::tensor::{Sizes, Sym};
 use tilewright::{Error, Tensor};

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tilewright::Tensor;
 use tilewright::gpu::{Gpu, GpuOptions};
 use tilewright::graph::{
-    DeviceWeights, Fusion, Graph, HostWeights, Plan, Session, SessionOptions, Weight, fuse, run_cpu,
+    DeviceWeights, Executor, Fusion, Graph, HostSession, Plan, Session, SessionOptions, Weight,
+    fuse,
 };
 use tilewright::ops::{
     Activate, Activation, Add, Attention, Embedding, HeadLayout, LayerNorm, Matmul, Rng,
@@ -118,12 +119,13 @@ fn assert_close(got: &[f32], want: &[f32], what: &str) {
 fn one_session_serves_every_size_and_agrees_with_the_cpu() {
     let gpu = common::open(GpuOptions::default());
     let session = session(&gpu, fuse(small_model(), &[]).unwrap(), sizes(3, 70)).unwrap();
-    let unfused = small_model();
+    let options = SessionOptions::default();
+    let unfused = HostSession::new(Arc::new(small_model()), &Arc::default(), &options);
     for (batch, tokens) in [(1, 1), (3, 70), (2, 7), (1, 64), (3, 33), (1, 9)] {
         let (hidden, logits) = run(&session, batch, tokens);
         let given = inputs(batch, tokens);
         let given: Vec<_> = given.iter().map(|(n, t)| (*n, t)).collect();
-        let want = run_cpu(&unfused, &HostWeights::default(), &given, Sizes::default()).unwrap();
+        let want = unfused.run(&given).unwrap();
         let what = format!("batch {batch} tokens {tokens}");
         assert_close(&hidden, want["hidden"].as_f32().unwrap(), &what);
         assert_close(&logits, want["logits"].as_f32().unwrap(), &what);

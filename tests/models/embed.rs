@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tilewright::Tensor;
+use tilewright::engine::{Device, Runner, model_inputs};
 use tilewright::gpu::GpuOptions;
-use tilewright::models::{self, BuildOptions, Device, Outputs, Runner, model_inputs};
+use tilewright::models::{self, BuildOptions, Outputs};
 use tilewright::tasks::{EmbedOptions, Embedder};
 use tilewright::weights::{self, Checkpoint, SafeTensors};
 

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use tilewright::Error;
-use tilewright::models::Device;
+use tilewright::engine::Device;
 use tilewright::tasks::{
     Aggregation, AnswerOptions, Answerer, Classifier, FillMask, InputText, Tagger, TaskOptions,
 };

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use tilewright::engine::Device;
 use tilewright::gpu::GpuOptions;
-use tilewright::models::Device;
 use tilewright::tasks::{GenerateOptions, Generation, TextGenerator};
 use tilewright::weights::GenerationConfig;
 

@@ -10,9 +10,9 @@ mod work;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use crate::engine::Device;
 use crate::error::{Error, Result};
 use crate::gpu::{Clock, Gpu};
-use crate::models::Device;
 use crate::ops::bench::{MeasureOptions, Roofline, Timer, measure_with};
 use crate::ops::{Args as OpArgs, Prepared, RunOptions, Tolerance, run_cpu};
 use crate::tensor::{DType, Sizes as Symbols, Tensor};

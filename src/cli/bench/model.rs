@@ -1,16 +1,18 @@
 //! `bench model`: whole forward passes, inputs from the host and results to the host.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::report::{Outcome, Row};
 use super::sizes::{Sizes, combinations};
 use crate::cli::Context;
 use crate::cli::model::{CacheArg, ModelArg, random_inputs};
+use crate::engine::{Device, Generator, Runner, by_name};
 use crate::error::Result;
 use crate::gpu::Clock;
-use crate::graph::HostWeights;
-use crate::models::{Device, Generator, Kind, Runner, by_name};
+use crate::graph::Size;
+use crate::models::Kind;
 use crate::ops::bench::{MeasureOptions, measure_with};
 use crate::ops::{Rng, Sampling, Tolerance};
 use crate::tensor::{DType, Sizes as Symbols, Tensor};
@@ -57,7 +59,7 @@ pub(super) fn run(
         let inputs = random_inputs(&model.info, batch, tokens, false)?;
         let given = by_name(&inputs);
         let runner = Runner::new(model.graph, device.clone())?;
-        let sizes = [("batch", batch), ("tokens", tokens)];
+        let sizes = runner.graph().bind_sizes(&given, Symbols::default())?;
         runner.reserve(&sizes, &mut |_| match context.is_cancelled() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
@@ -65,8 +67,7 @@ pub(super) fn run(
         let got = runner.run(&given)?;
         context.warn(&runner.warnings());
         let graph = runner.graph();
-        let weights = HostWeights::default();
-        let want = crate::graph::run_cpu(graph, &weights, &given, Symbols::default())?;
+        let want = Runner::fused(Arc::clone(graph), Device::cpu()).run(&given)?;
         let mut error = 0.0f64;
         for (name, want) in &want {
             error = error.max(got.get(name).map_or(Ok(f64::INFINITY), |got| nmse(got, want))?);
@@ -149,16 +150,12 @@ fn generation(
             }
             Ok(total)
         })?;
-        let (_, graph) = model.graphs();
-        let sizes = [("batch", batch), ("tokens", 1), ("past", prompts[0].len() + new / 2)];
-        let rest = [("context", prompts[0].len() + new), ("source", tokens)];
-        let mut symbols = Symbols::default();
-        for (name, value) in sizes.into_iter().chain(rest) {
-            if let Some(sym) = graph.find_symbol(name) {
-                symbols.set(sym, value);
-            }
-        }
-        Outcome::Measured { time, cost: graph.cost(&symbols)?, error: 0.0 }
+        let (encode, graph) = model.graphs();
+        let past = prompts[0].len() + new / 2;
+        let mut sizes = vec![(Size::Batch, batch), (Size::Tokens, 1), (Size::Past, past)];
+        sizes.push((Size::Context, prompts[0].len() + new));
+        sizes.extend(encode.map(|_| (Size::Source, tokens)));
+        Outcome::Measured { time, cost: graph.cost(&graph.sizes(&sizes)?)?, error: 0.0 }
     };
     let mut dtype = build.dtype.map_or("as stored".to_owned(), |d| d.to_string());
     if build.cache != DType::F32 {

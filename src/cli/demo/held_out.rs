@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::tasks::{Asked, Expected};
+use crate::engine::Shipped;
 use crate::error::{Error, Result};
 use crate::files::{one_line, read_text};
-use crate::models::Shipped;
 use crate::tasks::Entity;
 
 /// Most of an example that an error quotes.

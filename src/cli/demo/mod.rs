@@ -12,10 +12,11 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde_json::json;
 
 use super::{Context, failed};
+use crate::engine::{self, Device, Shipped, by_name, model_inputs, verify};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::graph::fuse;
-use crate::models::{self, BuildOptions, Device, Outputs, Shipped, by_name, model_inputs, verify};
+use crate::models::{self, BuildOptions, Outputs};
 use crate::tensor::Tensor;
 use crate::text::{Batch, Tokenizer};
 use tasks::{Asked, TASKS, Task};
@@ -38,10 +39,7 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     fn gpu(&self) -> Option<&Gpu> {
-        match &self.device {
-            Device::Gpu(weights) => Some(weights.gpu()),
-            Device::Cpu(_) => None,
-        }
+        self.device.as_gpu()
     }
 
     /// What callbacks that may stop a task say.
@@ -77,7 +75,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
 }
 
 fn find(task: &Task) -> Result<Shipped> {
-    models::shipped(task.model).ok_or_else(|| {
+    engine::shipped(task.model).ok_or_else(|| {
         let message = "the shipped model is not there; it is looked for in TILEWRIGHT_MODELS, \
                        beside the program and in the source folder's assets/models";
         Error::Argument(format!("{}: {message}", task.model))

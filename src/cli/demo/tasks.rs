@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::Stage;
 use super::held_out::place;
+use crate::engine::{Device, Shipped};
 use crate::error::{Error, Result};
-use crate::models::{Device, Shipped};
 use crate::tasks::{
     Aggregation, AnswerOptions, Answerer, Classifier, Event, FillMask, GenerateOptions, Tagger,
     TaskOptions, TextGenerator,

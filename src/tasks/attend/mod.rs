@@ -10,12 +10,10 @@ use std::sync::Arc;
 
 pub use text::{Text, Token};
 
+use crate::engine::{AttentionMap, Device, attention_maps, by_name, model_inputs};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Progress, fuse};
-use crate::models::{
-    self, AttentionMap, BuildOptions, Device, Kind, Model, ModelInfo, attention_maps, by_name,
-    model_inputs,
-};
+use crate::models::{self, BuildOptions, Kind, Model, ModelInfo};
 use crate::tensor::{DType, Tensor};
 use crate::text::Tokenizer;
 use crate::weights::{Config, GenerationConfig};
@@ -23,7 +21,7 @@ use crate::weights::{Config, GenerationConfig};
 /// Shows which token attends to which, in every layer and head of any model.
 ///
 /// ```no_run
-/// use tilewright::models::Device;
+/// use tilewright::engine::Device;
 /// use tilewright::tasks::Attender;
 ///
 /// let attender = Attender::open("models/bert-base-uncased", Device::cpu(), None)?;

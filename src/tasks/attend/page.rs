@@ -5,7 +5,8 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::{Attended, Text};
-use crate::models::{AttentionMap, Kind, Stack};
+use crate::engine::{AttentionMap, Stack};
+use crate::models::Kind;
 
 /// Weights are written in whole parts of this: a tenth of the tenth of a percent that is shown.
 const UNIT: f32 = 10_000.0;

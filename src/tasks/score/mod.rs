@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::texts::{Step, go_on};
+use crate::engine::Device;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, fuse};
-use crate::models::{
-    self, BuildOptions, Class, Device, Kind, Model, ModelInfo, Outputs, token_losses,
-};
+use crate::models::{self, BuildOptions, Class, Kind, Model, ModelInfo, Outputs, token_losses};
 use crate::tensor::DType;
 use crate::text::Tokenizer;
 use crate::weights::{Config, GenerationConfig};
@@ -113,7 +112,7 @@ impl Score {
 /// Scores texts with any language model.
 ///
 /// ```no_run
-/// use tilewright::models::Device;
+/// use tilewright::engine::Device;
 /// use tilewright::tasks::{ScoreOptions, Scorer};
 ///
 /// let scorer = Scorer::open("assets/models/storyteller", Device::cpu(), ScoreOptions::default())?;

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use super::pieces::{Item, Piece};
 use super::{LOGITS_PER_PASS, Objective, Scorer, spans};
+use crate::engine::{Runner, by_name, model_inputs};
 use crate::error::{Error, Result};
-use crate::models::{IGNORED, LABELS, LOSS, POSITIONS, Runner, by_name, model_inputs};
+use crate::graph::Size;
+use crate::models::{IGNORED, LABELS, LOSS, POSITIONS};
 use crate::ops::Rng;
 use crate::tasks::texts::{Step, padded};
 use crate::tensor::Tensor;
@@ -174,8 +176,12 @@ impl Scorer {
             let most = (TOKENS_PER_PASS / longest).min(LOGITS_PER_PASS / logits).max(1);
             let most = most.min(self.options.batch).min(group.len());
             let runner = Runner::fused(Arc::clone(&self.graph), self.device.clone());
-            let sizes =
-                [("batch", most), ("tokens", longest), ("source", longest), ("picks", picks)];
+            let mut sizes =
+                vec![(Size::Batch, most), (Size::Tokens, longest), (Size::Picks, picks)];
+            if self.start.is_some() {
+                sizes.push((Size::Source, longest));
+            }
+            let sizes = self.graph.sizes(&sizes)?;
             runner.reserve(&sizes, &mut |progress| step(Step::Loading(progress)))?;
             for pass in group.chunks(most) {
                 let row = |&i: &usize| self.row(objective, &items[pieces[i].item], &pieces[i]);

@@ -7,8 +7,9 @@ mod steps;
 use std::path::Path;
 
 use serde_json::Value;
+use tilewright::engine::{Device, Runner};
 use tilewright::gpu::GpuOptions;
-use tilewright::models::{self, BuildOptions, Class, Device, Kind, Runner};
+use tilewright::models::{self, BuildOptions, Class, Kind};
 use tilewright::tensor::DType;
 
 use crate::common;

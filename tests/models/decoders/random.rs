@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 use serde_json::{Value, json};
 use tilewright::Tensor;
-use tilewright::models::{self, BuildOptions, Device, Outputs, Runner, model_inputs};
+use tilewright::engine::{Device, Runner, model_inputs};
+use tilewright::models::{self, BuildOptions, Outputs};
 use tilewright::ops::Rng;
 use tilewright::tensor::DType;
 

@@ -1,13 +1,13 @@
 //! A decoder run step by step, on a device or on the CPU.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use tilewright::Tensor;
-use tilewright::graph::{Graph, HostStates, Session, SessionOptions, fuse, step_cpu};
-use tilewright::models::{self, BuildOptions, Device, NEXT_TOKEN, Outputs, SAMPLING};
+use tilewright::engine::Device;
+use tilewright::graph::{Executor, Graph, Plan, SessionOptions, Size, fuse};
+use tilewright::models::{self, BuildOptions, NEXT_TOKEN, Outputs, SAMPLING};
 use tilewright::ops::Sampling;
 use tilewright::tensor::{DType, Sizes};
 
@@ -15,10 +15,8 @@ use crate::golden::assert_close;
 
 /// Sequences of tokens that grow together; shorter ones are padded on the left.
 pub struct Steps {
-    graph: Arc<Graph>,
-    device: Device,
-    session: Option<Session>,
-    states: HostStates,
+    session: Arc<dyn Executor>,
+    cache_bytes: u64,
     context: usize,
     past: usize,
     pads: Vec<u32>,
@@ -47,21 +45,16 @@ impl Steps {
         let model = models::open(folder, &options).unwrap();
         let graph = Arc::new(fuse(model.graph, &[]).unwrap());
         let capacity = sizes(&graph, [batch, tokens, context, context]);
-        let session = match device {
-            Device::Cpu(_) => None,
-            Device::Gpu(weights) => {
-                let (graph, options) = (Arc::clone(&graph), SessionOptions::default());
-                let mut go_on = |_: tilewright::graph::Progress<'_>| ControlFlow::Continue(());
-                Some(Session::new(graph, weights, capacity, &options, &mut go_on).unwrap())
-            }
-        };
-        let (device, states) = (device.clone(), HostStates::default());
-        Self { graph, device, session, states, context, past: 0, pads: Vec::new() }
+        let go_on = &mut |_: tilewright::graph::Progress<'_>| ControlFlow::Continue(());
+        let session = device.session(&graph, capacity, &SessionOptions::default(), go_on).unwrap();
+        // The plan of either: the CPU's session has none.
+        let plan = Plan::new(&graph, capacity, u64::MAX, false).unwrap();
+        Self { cache_bytes: plan.states, session, context, past: 0, pads: Vec::new() }
     }
 
-    /// Bytes of the caches on a device.
+    /// Bytes of the caches; `None` on the CPU, which makes them as long as a step needs.
     pub fn cache_bytes(&self) -> Option<u64> {
-        self.session.as_ref().map(|session| session.plan().states)
+        self.session.capacity().map(|_| self.cache_bytes)
     }
 
     /// Starts anew with sequences that have this many padding tokens in front, in caches for
@@ -84,14 +77,8 @@ impl Steps {
         let greedy = Sampling::GREEDY.settings().unwrap();
         let inputs =
             [("input_ids", &ids), ("attention_mask", &mask), ("pads", &pads), (SAMPLING, &greedy)];
-        let sizes = sizes(&self.graph, [batch, tokens, self.past, self.context]);
-        let mut outputs: BTreeMap<String, Tensor> = match (&self.session, &self.device) {
-            (Some(session), _) => session.step(&inputs, &sizes, None).unwrap(),
-            (None, Device::Cpu(weights)) => {
-                step_cpu(&self.graph, weights, &self.states, &inputs, sizes).unwrap()
-            }
-            (None, Device::Gpu(_)) => panic!("a device without a session"),
-        };
+        let sizes = sizes(self.session.graph(), [batch, tokens, self.past, self.context]);
+        let mut outputs = self.session.step(&inputs, &sizes, None).unwrap();
         self.past += tokens;
         let next = outputs[NEXT_TOKEN].as_u32().unwrap().to_vec();
         (outputs.remove("logits").unwrap(), next)
@@ -139,8 +126,7 @@ pub fn left_padded(rows: &[Vec<u32>]) -> (Vec<usize>, Vec<Vec<u32>>) {
 }
 
 fn sizes(graph: &Graph, values: [usize; 4]) -> Sizes {
-    let names = ["batch", "tokens", "past", "context"];
-    names.iter().zip(values).fold(Sizes::default(), |sizes, (name, value)| {
-        sizes.with(graph.find_symbol(name).unwrap(), value)
-    })
+    let names = [Size::Batch, Size::Tokens, Size::Past, Size::Context];
+    let named: Vec<_> = names.into_iter().zip(values).collect();
+    graph.sizes(&named).unwrap()
 }

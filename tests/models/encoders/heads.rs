@@ -4,7 +4,9 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use tilewright::models::{self, BuildOptions, Device, Runner, model_inputs};
+use tilewright::engine::{Device, Runner, model_inputs};
+use tilewright::graph::Size;
+use tilewright::models::{self, BuildOptions};
 use tilewright::tensor::DType;
 use tilewright::{Tensor, weights};
 
@@ -80,7 +82,8 @@ fn loaded(trunk: &PathBuf, head: &PathBuf, device: &Device) -> (Runner, u64) {
         total = p.total;
         ControlFlow::Continue(())
     };
-    runner.reserve(&[("batch", 2), ("tokens", 7)], note).unwrap();
+    let sizes = runner.graph().sizes(&[(Size::Batch, 2), (Size::Tokens, 7)]).unwrap();
+    runner.reserve(&sizes, note).unwrap();
     (runner, total)
 }
 

@@ -9,10 +9,9 @@ use std::path::Path;
 
 use serde_json::Value;
 use tilewright::Tensor;
+use tilewright::engine::{self, Device, Runner};
 use tilewright::gpu::GpuOptions;
-use tilewright::models::{
-    self, BuildOptions, Class, Device, Kind, ModelInfo, Outputs, POSITIONS, Runner,
-};
+use tilewright::models::{self, BuildOptions, Class, Kind, ModelInfo, Outputs, POSITIONS};
 use tilewright::weights::Pooling;
 
 use crate::common;
@@ -69,7 +68,7 @@ fn run(
     let inputs = case["inputs"].as_object().unwrap().iter();
     let inputs = inputs.filter(|(name, _)| !name.starts_with("decoder_"));
     let inputs: BTreeMap<_, _> = inputs.map(|(n, t)| (n.clone(), golden.read(t))).collect();
-    let mut inputs = models::model_inputs(&model.info, inputs).unwrap();
+    let mut inputs = engine::model_inputs(&model.info, inputs).unwrap();
     inputs.extend(more.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.clone())));
     let given: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t)).collect();
     let got = Runner::new(model.graph, device.clone()).unwrap().run(&given).unwrap();

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde_json::Value;
+use tilewright::engine::{Device, Runner};
 use tilewright::gpu::{Gpu, GpuOptions};
-use tilewright::models::{self, BuildOptions, Device, Kind, Runner};
+use tilewright::models::{self, BuildOptions, Kind};
 use tilewright::{DType, Tensor};
 
 use crate::common;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 use serde_json::json;
-use tilewright::models::{self, BuildOptions, Device, Outputs, Runner, TOLERANCE, model_inputs};
+use tilewright::engine::{Device, Runner, TOLERANCE, model_inputs};
+use tilewright::models::{self, BuildOptions, Outputs};
 use tilewright::ops::Rng;
 use tilewright::{DType, Tensor};
 

@@ -6,12 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tilewright::Tensor;
-use tilewright::graph::{
-    Graph, HostStates, HostWeights, Session, SessionOptions, States, fuse, step_cpu,
-};
-use tilewright::models::{self, BuildOptions, Device, NEXT_TOKEN, Outputs, SAMPLING};
+use tilewright::engine::Device;
+use tilewright::graph::{Executor, Graph, SessionOptions, Size, States, fuse};
+use tilewright::models::{self, BuildOptions, NEXT_TOKEN, Outputs, SAMPLING};
 use tilewright::ops::Sampling;
-use tilewright::tensor::{Shape, Sizes};
+use tilewright::tensor::Shape;
 
 use crate::golden::assert_close;
 
@@ -25,15 +24,9 @@ pub struct Most {
 
 /// The two graphs.
 pub struct Steps {
-    encode: Arc<Graph>,
-    decode: Arc<Graph>,
+    encode: Arc<dyn Executor>,
+    decode: Arc<dyn Executor>,
     most: Most,
-    place: Place,
-}
-
-enum Place {
-    Gpu { encode: Box<Session>, decode: Box<Session> },
-    Cpu { weights: Arc<HostWeights>, states: HostStates },
 }
 
 fn graph(folder: &Path, outputs: Outputs, most: Most) -> Arc<Graph> {
@@ -43,71 +36,39 @@ fn graph(folder: &Path, outputs: Outputs, most: Most) -> Arc<Graph> {
     Arc::new(fuse(model.graph, &[]).unwrap())
 }
 
-/// Sizes by name, of those symbols that the graph has.
-fn sizes(graph: &Graph, named: &[(&str, usize)]) -> Sizes {
-    let mut sizes = Sizes::default();
-    for (name, value) in named {
-        if let Some(symbol) = graph.find_symbol(name) {
-            sizes.set(symbol, *value);
-        }
-    }
-    sizes
-}
-
 impl Steps {
     pub fn new(folder: &Path, device: &Device, most: Most) -> Self {
-        let [encode, decode] =
-            [Outputs::Encode, Outputs::Decode].map(|outputs| graph(folder, outputs, most));
-        let place = match device {
-            Device::Cpu(weights) => {
-                Place::Cpu { weights: Arc::clone(weights), states: HostStates::default() }
-            }
-            Device::Gpu(weights) => {
-                let states = States::new();
-                let session = |graph: &Arc<Graph>| {
-                    let Most { batch, source, context } = most;
-                    let named = [("batch", batch), ("source", source), ("context", context)];
-                    let more = [("tokens", context), ("past", context)];
-                    let capacity = sizes(graph, &[named.as_slice(), &more].concat());
-                    let states = Some(Arc::clone(&states));
-                    let options = SessionOptions { states, ..SessionOptions::default() };
-                    let go_on = &mut |_: tilewright::graph::Progress<'_>| ControlFlow::Continue(());
-                    Box::new(
-                        Session::new(Arc::clone(graph), weights, capacity, &options, go_on)
-                            .unwrap(),
-                    )
-                };
-                Place::Gpu { encode: session(&encode), decode: session(&decode) }
-            }
+        let Most { batch, source, context } = most;
+        let states = Some(States::new());
+        let options = SessionOptions { states, ..SessionOptions::default() };
+        let session = |outputs, sizes: &[(Size, usize)]| {
+            let graph = graph(folder, outputs, most);
+            let go_on = &mut |_: tilewright::graph::Progress<'_>| ControlFlow::Continue(());
+            device.session(&graph, graph.sizes(sizes).unwrap(), &options, go_on).unwrap()
         };
-        Self { encode, decode, most, place }
+        let shared = [(Size::Batch, batch), (Size::Source, source)];
+        let more = [(Size::Tokens, context), (Size::Past, context), (Size::Context, context)];
+        let encode = session(Outputs::Encode, &shared);
+        let decode = session(Outputs::Decode, &[shared.as_slice(), &more].concat());
+        Self { encode, decode, most }
     }
 
     /// Encodes `ids` and keeps what the decoder reads.
     pub fn encode(&self, ids: &Tensor, mask: &Tensor) -> BTreeMap<String, Tensor> {
         let inputs = [("input_ids", ids), ("attention_mask", mask)];
-        match &self.place {
-            Place::Gpu { encode, .. } => encode.run(&inputs).unwrap(),
-            Place::Cpu { weights, states } => {
-                step_cpu(&self.encode, weights, states, &inputs, Sizes::default()).unwrap()
-            }
-        }
+        self.encode.run(&inputs).unwrap()
     }
 
     /// Decodes `ids`, of which `past` others came before.
     pub fn decode(&self, ids: &Tensor, past: usize, mask: &Tensor) -> BTreeMap<String, Tensor> {
         let greedy = Sampling::GREEDY.settings().unwrap();
         let inputs = [("input_ids", ids), ("encoder_attention_mask", mask), (SAMPLING, &greedy)];
-        let base = sizes(&self.decode, &[("past", past), ("context", self.most.context)]);
-        match &self.place {
-            Place::Gpu { decode, .. } => {
-                let sizes = self.decode.bind_sizes(&inputs, base).unwrap();
-                decode.step(&inputs, &sizes, None).unwrap()
-            }
-            Place::Cpu { weights, states } => {
-                step_cpu(&self.decode, weights, states, &inputs, base).unwrap()
-            }
-        }
+        let [batch, tokens] = ids.shape().dims().try_into().unwrap();
+        let mut sizes = vec![(Size::Batch, batch), (Size::Tokens, tokens), (Size::Past, past)];
+        sizes.push((Size::Context, self.most.context));
+        sizes.push((Size::Source, mask.shape().last()));
+        let sizes = self.decode.graph().sizes(&sizes).unwrap();
+        self.decode.step(&inputs, &sizes, None).unwrap()
     }
 
     /// Runs encoder and decoder, the latter in steps of these many tokens in turn, and holds what

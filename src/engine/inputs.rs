@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Kind, ModelInfo};
 use crate::error::{Error, Result};
+use crate::models::{Kind, ModelInfo};
 use crate::tensor::{Shape, Tensor};
 
 /// One input: its Hugging Face name, what a missing one is filled with, and the bound its

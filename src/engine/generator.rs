@@ -4,67 +4,13 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::decoding::Decoding;
-use super::{BuildOptions, Device, Kind, ModelInfo, NEXT_TOKEN, Outputs, open};
+use super::sessions::Sessions;
+use super::{Capacity, Decoding, Device};
 use crate::error::{Error, Result};
-use crate::gpu::Buffer;
-use crate::graph::{
-    Ahead, DeviceWeights, Graph, HostStates, Progress, Session, SessionOptions, States, fuse,
-};
+use crate::graph::{Graph, Progress, fuse};
+use crate::models::{BuildOptions, Kind, ModelInfo, Outputs, open};
 use crate::ops::Sampling;
 use crate::tensor::Sizes;
-
-/// Prompt tokens that go through the model in one step; longer prompts take several, so that
-/// intermediates stay small.
-const CHUNK: usize = 256;
-
-/// Decoding steps that may be on their way before the oldest one's ids are waited for.
-const DEPTH: usize = 6;
-
-/// The most sequences, tokens and encoder tokens that generations will need; the caches are
-/// made for them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capacity {
-    /// Sequences at once, beams counted.
-    pub batch: usize,
-    /// Tokens of a sequence, prompt included.
-    pub context: usize,
-    /// Tokens of an encoder's input; 0 without an encoder.
-    pub source: usize,
-}
-
-impl Capacity {
-    fn covers(&self, other: &Self) -> bool {
-        self.batch >= other.batch && self.context >= other.context && self.source >= other.source
-    }
-
-    fn joined(&self, other: &Self) -> Self {
-        Self {
-            batch: self.batch.max(other.batch),
-            context: self.context.max(other.context),
-            source: self.source.max(other.source),
-        }
-    }
-
-    /// These sizes as symbols of a graph.
-    fn sizes(&self, graph: &Graph) -> Sizes {
-        let chunk = CHUNK.min(self.context);
-        let values = [
-            ("batch", self.batch),
-            ("tokens", chunk),
-            ("past", self.context),
-            ("context", self.context),
-            ("source", self.source),
-        ];
-        named_sizes(graph, &values)
-    }
-}
-
-/// Sizes by symbol name; those the graph does not have are left out.
-pub(super) fn named_sizes(graph: &Graph, values: &[(&str, usize)]) -> Sizes {
-    let known = values.iter().filter_map(|(name, v)| Some((graph.find_symbol(name)?, *v)));
-    known.fold(Sizes::default(), |sizes, (sym, value)| sizes.with(sym, value))
-}
 
 /// A model that generates, with its weights and caches on a device.
 ///
@@ -72,43 +18,11 @@ pub(super) fn named_sizes(graph: &Graph, values: &[(&str, usize)]) -> Sizes {
 pub struct Generator {
     info: ModelInfo,
     notices: Vec<String>,
-    pub(super) encode: Option<Arc<Graph>>,
-    pub(super) decode: Arc<Graph>,
+    encode: Option<Arc<Graph>>,
+    decode: Arc<Graph>,
     device: Device,
-    engine: Mutex<Option<Engine>>,
-    pub(super) host_states: HostStates,
-}
-
-/// The sessions of a model on a GPU, for a capacity.
-pub(super) struct Engine {
-    capacity: Capacity,
-    pub(super) states: Arc<States>,
-    pub(super) encode: Option<Session>,
-    pub(super) decode: Session,
-    pub(super) ahead: Ahead,
-    /// Holds one state while rows are exchanged; made at the first exchange.
-    pub(super) scratch: Option<Buffer>,
-}
-
-impl Engine {
-    fn new(
-        generator: &Generator,
-        weights: &Arc<DeviceWeights>,
-        capacity: Capacity,
-        progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    ) -> Result<Self> {
-        let states = States::new();
-        let mut session = |graph: &Arc<Graph>| {
-            let options =
-                SessionOptions { states: Some(Arc::clone(&states)), ..SessionOptions::default() };
-            let sizes = capacity.sizes(graph);
-            Session::new(Arc::clone(graph), weights, sizes, &options, &mut *progress)
-        };
-        let encode = generator.encode.as_ref().map(&mut session).transpose()?;
-        let decode = session(&generator.decode)?;
-        let ahead = Ahead::new(&decode, NEXT_TOKEN, "input_ids", DEPTH)?;
-        Ok(Self { capacity, states, encode, decode, ahead, scratch: None })
-    }
+    /// Locked for as long as a generation takes.
+    sessions: Mutex<Option<Arc<Sessions>>>,
 }
 
 impl Generator {
@@ -137,8 +51,7 @@ impl Generator {
             encode,
             decode: Arc::new(fuse(model.graph, &[])?),
             device,
-            engine: Mutex::default(),
-            host_states: HostStates::default(),
+            sessions: Mutex::default(),
         })
     }
 
@@ -162,9 +75,11 @@ impl Generator {
         (self.encode.as_deref(), &self.decode)
     }
 
-    /// The largest values of the decoding graph's symbols for a capacity, for plans.
-    pub fn sizes(&self, capacity: Capacity) -> (Option<Sizes>, Sizes) {
-        (self.encode.as_deref().map(|g| capacity.sizes(g)), capacity.sizes(&self.decode))
+    /// The largest sizes of both graphs for a capacity, for plans. Errors when the capacity has a
+    /// source and the model no encoder, or the other way round.
+    pub fn sizes(&self, capacity: Capacity) -> Result<(Option<Sizes>, Sizes)> {
+        let encode = self.encode.as_deref().map(|graph| capacity.encoder(graph)).transpose()?;
+        Ok((encode, capacity.largest_step(&self.decode)?))
     }
 
     /// What is wrong with the weights, as far as they were read.
@@ -183,23 +98,27 @@ impl Generator {
         capacity: Capacity,
         progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
-        self.engine(capacity, progress).map(drop)
+        self.sessions(capacity, progress).map(drop)
     }
 
-    fn engine(
+    /// Sessions that cover what is wanted, and the turn to use them.
+    fn sessions(
         &self,
         wanted: Capacity,
         progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    ) -> Result<MutexGuard<'_, Option<Engine>>> {
-        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
-        let Device::Gpu(weights) = &self.device else { return Ok(engine) };
-        if engine.as_ref().is_none_or(|e| !e.capacity.covers(&wanted)) {
-            let capacity = engine.as_ref().map_or(wanted, |e| e.capacity.joined(&wanted));
-            // The old caches go first, so that both never exist at once.
-            *engine = None;
-            *engine = Some(Engine::new(self, weights, capacity, progress)?);
-        }
-        Ok(engine)
+    ) -> Result<(MutexGuard<'_, Option<Arc<Sessions>>>, Arc<Sessions>)> {
+        let mut turn = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        // Old caches go first, so that both never exist at once.
+        let made = match turn.take() {
+            Some(made) if made.capacity.covers(&wanted) => made,
+            old => {
+                let capacity = old.map_or(wanted, |old| old.capacity.joined(&wanted));
+                let (encode, decode) = (self.encode.as_ref(), &self.decode);
+                Arc::new(Sessions::new(encode, decode, &self.device, capacity, progress)?)
+            }
+        };
+        let sessions = Arc::clone(turn.insert(made));
+        Ok((turn, sessions))
     }
 
     /// Begins a generation: `prompts` are what the decoder continues, one row each, at least
@@ -223,8 +142,8 @@ impl Generator {
             source: longest(sources),
         };
         self.check(sources, prompts, &capacity)?;
-        let engine = self.engine(capacity, &mut |_| ControlFlow::Continue(()))?;
-        Decoding::new(self, engine, [sources, prompts], sampling, capacity, CHUNK)
+        let (turn, made) = self.sessions(capacity, &mut |_| ControlFlow::Continue(()))?;
+        Decoding::new(turn, made, [sources, prompts], sampling, capacity)
     }
 
     fn check(&self, sources: &[Vec<u32>], prompts: &[Vec<u32>], size: &Capacity) -> Result<()> {

@@ -1,13 +1,12 @@
-//! The same graph on a device and on the CPU, compared node by node.
+//! The same graph run by two executors, compared node by node.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::Device;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::graph::{
-    DeviceWeights, Graph, HostWeights, Progress, Session, SessionOptions, trace_cpu,
-};
+use crate::graph::{Graph, Node, Progress, SessionOptions};
 use crate::tensor::{Sizes, Tensor};
 
 /// How far one node's first result is from the CPU's.
@@ -43,21 +42,20 @@ pub fn verify(
 ) -> Result<Vec<NodeCheck>> {
     let sizes = graph.bind_sizes(inputs, Sizes::default())?;
     let options = SessionOptions { keep_all: true, ..SessionOptions::default() };
-    let weights = DeviceWeights::new(gpu);
-    let session = Session::new(Arc::clone(graph), &weights, sizes, &options, progress)?;
-    session.run(inputs)?;
-    let mut checks = Vec::new();
-    trace_cpu(graph, &HostWeights::default(), inputs, Sizes::default(), |node, _, results| {
-        let (Some(value), Some(want)) = (node.outputs.first(), results.first()) else {
-            return Err(Error::op(node.op.name(), "has no result"));
-        };
-        let got = session.value(*value, &sizes)?;
-        let (max_abs, scale) = difference(&got, want)?;
-        let layer = node.layer.clone();
-        checks.push(NodeCheck { layer, op: node.op.name(), max_abs, scale });
-        Ok(())
-    })?;
-    Ok(checks)
+    let mut run = |device: Device| {
+        let session = device.session(graph, sizes, &options, &mut *progress)?;
+        session.step(inputs, &sizes, Some(&[]))?;
+        Ok::<_, Error>(session)
+    };
+    let (device, reference) = (run(Device::gpu(gpu))?, run(Device::cpu())?);
+    let check = |node: &Node| {
+        let missing = || Error::op(node.op.name(), "has no result");
+        let value = *node.outputs.first().ok_or_else(missing)?;
+        let (got, want) = (device.value(value, &sizes)?, reference.value(value, &sizes)?);
+        let (max_abs, scale) = difference(&got, &want)?;
+        Ok(NodeCheck { layer: node.layer.clone(), op: node.op.name(), max_abs, scale })
+    };
+    graph.nodes().iter().map(check).collect()
 }
 
 fn difference(got: &Tensor, want: &Tensor) -> Result<(f64, f64)> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::Device;
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Node, Progress, Session, SessionOptions, trace_cpu};
+use crate::graph::{Graph, Node, Progress, SessionOptions, Value};
 use crate::ops::{Args, Attention};
 use crate::tensor::{Dim, Sizes, Tensor};
 
@@ -48,31 +48,16 @@ pub fn attention_maps(
 ) -> Result<Vec<AttentionMap>> {
     let sizes = graph.bind_sizes(inputs, Sizes::default())?;
     let stacks = stacks(graph, &sizes)?;
+    let options = SessionOptions { keep_all: true, ..SessionOptions::default() };
+    let session = device.session(graph, sizes, &options, progress)?;
+    session.step(inputs, &sizes, Some(&[]))?;
     let mut maps = Vec::with_capacity(stacks.len());
-    match device {
-        Device::Gpu(weights) => {
-            let options = SessionOptions { keep_all: true, ..SessionOptions::default() };
-            let session = Session::new(Arc::clone(graph), weights, sizes, &options, progress)?;
-            session.run(inputs)?;
-            for (node, op) in nodes(graph) {
-                let operands = node
-                    .inputs
-                    .iter()
-                    .map(|value| value.map(|value| session.value(value, &sizes)).transpose());
-                let operands = operands.collect::<Result<Vec<_>>>()?;
-                let tensors: Vec<_> = operands.iter().map(Option::as_ref).collect();
-                let args = Args { op: node.op.name(), tensors: &tensors, sizes: &sizes };
-                maps.push(op.weights(&args).map_err(|e| e.in_layer(&node.layer))?);
-            }
-        }
-        Device::Cpu(weights) => {
-            trace_cpu(graph, weights, inputs, Sizes::default(), |node, args, _| {
-                if let Some(op) = node.op.downcast::<Attention>() {
-                    maps.push(op.weights(args).map_err(|e| e.in_layer(&node.layer))?);
-                }
-                Ok(())
-            })?;
-        }
+    for (node, op) in nodes(graph) {
+        let operand = |value: &Option<Value>| value.map(|v| session.value(v, &sizes)).transpose();
+        let operands = node.inputs.iter().map(operand).collect::<Result<Vec<_>>>()?;
+        let tensors: Vec<_> = operands.iter().map(Option::as_ref).collect();
+        let args = Args { op: node.op.name(), tensors: &tensors, sizes: &sizes };
+        maps.push(op.weights(&args).map_err(|e| e.in_layer(&node.layer))?);
     }
     let named = stacks.into_iter().zip(maps);
     Ok(named.map(|((stack, layer), weights)| AttentionMap { stack, layer, weights }).collect())

@@ -1,0 +1,5 @@
+//! The room `engine`: what runs built models.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod executor;
