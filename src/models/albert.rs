@@ -1,10 +1,11 @@
 //! ALBERT (Lan et al. 2019): layers that share their weights in groups, behind word tables
 //! narrower than the layers.
 
-use super::encoder::{self, BERT_FIELDS, Embeddings, Encoder, Fields, MOST};
-use super::heads::{Classifier, Heads, MaskedLm};
-use super::post_norm::LayerNames;
-use super::{BuildOptions, Family, Files, Model};
+use super::frame::encoder::{self, BERT_FIELDS, Embeddings, Encoder, Fields};
+use super::frame::heads::{Classifier, Heads, MaskedLm};
+use super::frame::post_norm::LayerNames;
+use super::frame::sizes::MOST;
+use super::model::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
 use crate::nn::Parameters;
 use crate::ops::Activation;

@@ -2,9 +2,10 @@
 //! (Junczys-Dowmunt et al. 2018) and Pegasus (Zhang et al. 2020), under the tensor names of
 //! Hugging Face's `BartForConditionalGeneration`, with or without the `model.` prefix.
 
-use super::decoder::{MOST, output_head};
-use super::seq2seq::{self, Sizes, Stacks};
-use super::{BuildOptions, DecoderInfo, Family, Files, Model};
+use super::frame::seq2seq::{self, Sizes, Stacks};
+use super::frame::sizes::{MOST, output_head};
+use super::info::DecoderInfo;
+use super::model::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn::{

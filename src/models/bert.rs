@@ -2,10 +2,10 @@
 //! the tensor names of Hugging Face's `BertModel`, with or without the `bert.` prefix and
 //! with `gamma`/`beta` for norm weights in old exports.
 
-use super::encoder::{self, BERT_FIELDS, Embeddings, Encoder};
-use super::heads::{Classifier, Heads, MaskedLm};
-use super::post_norm::BERT_LAYER;
-use super::{BuildOptions, Family, Files, Model};
+use super::frame::encoder::{self, BERT_FIELDS, Embeddings, Encoder};
+use super::frame::heads::{Classifier, Heads, MaskedLm};
+use super::frame::post_norm::BERT_LAYER;
+use super::model::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
 use crate::nn::Parameters;
 use crate::ops::Activation;

@@ -1,10 +1,10 @@
 //! DistilBERT (Sanh et al. 2019): BERT's layers without segments and pooler, under names of its
 //! own.
 
-use super::encoder::{self, Embeddings, Encoder, Fields};
-use super::heads::{Classifier, Heads, MaskedLm};
-use super::post_norm::LayerNames;
-use super::{BuildOptions, Family, Files, Model};
+use super::frame::encoder::{self, Embeddings, Encoder, Fields};
+use super::frame::heads::{Classifier, Heads, MaskedLm};
+use super::frame::post_norm::LayerNames;
+use super::model::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
 use crate::nn::Parameters;
 use crate::ops::Activation;

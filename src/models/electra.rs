@@ -1,10 +1,11 @@
 //! ELECTRA (Clark et al. 2020), generator and discriminator: BERT's layers behind word tables
 //! that may be narrower, and heads of their own.
 
-use super::encoder::{self, BERT_FIELDS, Embeddings, Encoder, MOST};
-use super::heads::{Classifier, Heads, MaskedLm};
-use super::post_norm::BERT_LAYER;
-use super::{BuildOptions, Family, Files, Model};
+use super::frame::encoder::{self, BERT_FIELDS, Embeddings, Encoder};
+use super::frame::heads::{Classifier, Heads, MaskedLm};
+use super::frame::post_norm::BERT_LAYER;
+use super::frame::sizes::MOST;
+use super::model::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
 use crate::nn::Parameters;
 use crate::ops::Activation;

@@ -3,9 +3,11 @@
 //! encoder's result. Each is BERT or RoBERTa, under the tensor names of Hugging Face's
 //! `EncoderDecoderModel`.
 
-use super::encoder::{self, BERT_FIELDS, Encoder};
-use super::seq2seq::{self, Sizes, Stacks};
-use super::{BuildOptions, DecoderInfo, Family, Files, Model, bert, roberta};
+use super::frame::encoder::{self, BERT_FIELDS, Encoder};
+use super::frame::seq2seq::{self, Sizes, Stacks};
+use super::info::DecoderInfo;
+use super::model::{BuildOptions, Family, Files, Model};
+use super::{bert, roberta};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn::{Attend, Heads, Memory, Parameters, Sequence, linear};

@@ -3,10 +3,11 @@
 //! soft caps (Gemma 2) and norms of single heads (Gemma 3), under the tensor names of Hugging
 //! Face's `Gemma2ForCausalLM`, with or without the `model.` prefix.
 
-use super::decoder::{self, Decoder, MOST, SIZE_NAMES, Sizes, TABLES, output_head, refuse};
-use super::grouped::{GroupedAttention, GroupedSizes, windows};
-use super::rope::{FULL, RopeConfig, SLIDING};
-use super::{BuildOptions, Family, Files, Model};
+use super::frame::decoder::{self, Decoder};
+use super::frame::grouped::{GroupedAttention, GroupedSizes, windows};
+use super::frame::rope::{FULL, RopeConfig, SLIDING};
+use super::frame::sizes::{MOST, SIZE_NAMES, Sizes, TABLES, output_head, refuse};
+use super::model::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn::{Norm, NormKind, Parameters, Sequence, activation, add, gated_feed_forward, table};

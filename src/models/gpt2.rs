@@ -2,8 +2,9 @@
 //! names of Hugging Face's `GPT2LMHeadModel`, with or without the `transformer.` prefix.
 //! Projections are stored `[n_in, n_out]` ("Conv1D").
 
-use super::decoder::{self, Decoder, MOST, Sizes, output_head};
-use super::{BuildOptions, Family, Files, Model};
+use super::frame::decoder::{self, Decoder};
+use super::frame::sizes::{MOST, Sizes, output_head};
+use super::model::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn::{Attend, Heads, Norm, NormKind, Parameters, Sequence, activation, add, table};

@@ -2,9 +2,10 @@
 //! side by side, with rotary positions on a part of every head, under the tensor names of
 //! Hugging Face's `GPTNeoXForCausalLM`, with or without the `gpt_neox.` prefix.
 
-use super::decoder::{self, Decoder, MOST, SIZE_NAMES, Sizes, output_head};
-use super::rope::RopeConfig;
-use super::{BuildOptions, Family, Files, Model};
+use super::frame::decoder::{self, Decoder};
+use super::frame::rope::RopeConfig;
+use super::frame::sizes::{MOST, SIZE_NAMES, Sizes, output_head};
+use super::model::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
 use crate::graph::{Graph, Value, Weight};
 use crate::nn::{

@@ -1,9 +1,10 @@
 //! MPNet (Song et al. 2020): BERT's layers with T5's relative position bias, RoBERTa's positions
 //! and heads, and no segments.
 
-use super::encoder::{self, BERT_FIELDS, Bias, Embeddings, Encoder};
-use super::post_norm::LayerNames;
-use super::{BuildOptions, Family, Files, Model, roberta};
+use super::frame::encoder::{self, BERT_FIELDS, Bias, Embeddings, Encoder};
+use super::frame::post_norm::LayerNames;
+use super::model::{BuildOptions, Family, Files, Model};
+use super::roberta;
 use crate::error::Result;
 use crate::nn::Parameters;
 

@@ -1,8 +1,9 @@
 //! OPT (Zhang et al. 2022): decoder with learned positions, pre-norm or post-norm, under the
 //! tensor names of Hugging Face's `OPTForCausalLM`, with or without the `model.decoder.` prefix.
 
-use super::decoder::{self, Decoder, MOST, SIZE_NAMES, Sizes, TABLES, output_head};
-use super::{BuildOptions, Family, Files, Model};
+use super::frame::decoder::{self, Decoder};
+use super::frame::sizes::{MOST, SIZE_NAMES, Sizes, TABLES, output_head};
+use super::model::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn::{

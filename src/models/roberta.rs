@@ -1,10 +1,10 @@
 //! RoBERTa (Liu et al. 2019) and what keeps its architecture, XLM-RoBERTa and CamemBERT: BERT's
 //! layers, with positions that begin behind the padding id, and heads of its own.
 
-use super::encoder::{self, BERT_FIELDS, Embeddings, Encoder};
-use super::heads::{Classifier, Heads, MaskedLm};
-use super::post_norm::BERT_LAYER;
-use super::{BuildOptions, Family, Files, Model};
+use super::frame::encoder::{self, BERT_FIELDS, Embeddings, Encoder};
+use super::frame::heads::{Classifier, Heads, MaskedLm};
+use super::frame::post_norm::BERT_LAYER;
+use super::model::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
 use crate::nn::Parameters;
 use crate::ops::Activation;

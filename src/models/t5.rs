@@ -2,9 +2,10 @@
 //! biases, RMS norms, scores that are not scaled, and positions only as a bias by the bucketed
 //! distance of two tokens. Names are those of `T5ForConditionalGeneration`.
 
-use super::decoder::{MOST, output_head};
-use super::seq2seq::{self, Sizes, Stacks};
-use super::{BuildOptions, DecoderInfo, Family, Files, Model, UNLIMITED};
+use super::frame::seq2seq::{self, Sizes, Stacks};
+use super::frame::sizes::{MOST, output_head};
+use super::info::{DecoderInfo, UNLIMITED};
+use super::model::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn::{

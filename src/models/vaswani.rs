@@ -4,9 +4,10 @@
 
 use std::ops::Range;
 
-use super::decoder::{MOST, output_head};
-use super::seq2seq::{self, Sizes, Stacks};
-use super::{BuildOptions, DecoderInfo, Family, Files, Model};
+use super::frame::seq2seq::{self, Sizes, Stacks};
+use super::frame::sizes::{MOST, output_head};
+use super::info::DecoderInfo;
+use super::model::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn::{

@@ -9,8 +9,8 @@ use crate::weights::Config;
 use std::ops::RangeInclusive;
 
 /// Kinds of layers, as `layer_types` calls them.
-pub(super) const FULL: &str = "full_attention";
-pub(super) const SLIDING: &str = "sliding_attention";
+pub const FULL: &str = "full_attention";
+pub const SLIDING: &str = "sliding_attention";
 
 /// Bases below 1 turn frequencies around; 0 and NaN are no bases.
 const THETAS: RangeInclusive<f32> = 1.0..=1e15;
@@ -24,7 +24,7 @@ fn number(config: &Config, field: &str, default: f64, range: RangeInclusive<f32>
 
 /// Frequencies of the rotations, and the share of a head's columns that rotates.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RopeConfig {
+pub struct RopeConfig {
     pub theta: f64,
     pub scaling: RopeScaling,
     pub fraction: f64,

@@ -1,8 +1,8 @@
 //! What graphs of generating models give out, in a whole pass and in a decoding step.
 
-use super::{BuildOptions, Outputs};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
+use crate::models::model::{BuildOptions, Outputs};
 use crate::ops::{Gather, L2Normalize, Pool, Sample};
 use crate::tensor::{Dim, SymMeta};
 use crate::weights::Pooling;
@@ -20,12 +20,7 @@ pub const POSITIONS: &str = "positions";
 
 /// Gives out `{prefix}hidden_states.N` where they were asked for: 0 is the input of layer 0, N
 /// the output of layer N, the last one after the final norm.
-pub(super) fn hidden_states(
-    graph: &mut Graph,
-    options: &BuildOptions,
-    prefix: &str,
-    states: &[Value],
-) {
+pub fn hidden_states(graph: &mut Graph, options: &BuildOptions, prefix: &str, states: &[Value]) {
     if (Outputs::Class { hidden_states: true }) == options.outputs {
         for (i, &state) in states.iter().enumerate() {
             graph.output(format!("{prefix}hidden_states.{i}"), state);
@@ -34,7 +29,7 @@ pub(super) fn hidden_states(
 }
 
 /// The states, f32 [batch, picks, width], of the tokens that the input [`POSITIONS`] names.
-pub(super) fn picked(graph: &mut Graph, states: Value) -> Result<Value> {
+pub fn picked(graph: &mut Graph, states: Value) -> Result<Value> {
     let batch = graph.meta(states).dims.first().copied().unwrap_or(Dim::Const(1));
     let picks = Dim::Sym(graph.symbol("picks")?);
     let picks = graph.input(POSITIONS, SymMeta::u32([batch, picks]));
@@ -44,7 +39,7 @@ pub(super) fn picked(graph: &mut Graph, states: Value) -> Result<Value> {
 /// Gives out `logits` of a language model whose `head` turns hidden states into them: of every
 /// token in a whole pass, or of those picked; of the last one in a decoding step, which also
 /// chooses the next token.
-pub(super) fn language_model(
+pub fn language_model(
     graph: &mut Graph,
     options: &BuildOptions,
     last: Value,
@@ -71,7 +66,7 @@ pub(super) fn language_model(
 }
 
 /// Gives out `embedding`: pooled tokens, scaled to length 1 if `normalize`.
-pub(super) fn pool(
+pub fn pool(
     graph: &mut Graph,
     last: Value,
     mask: Value,

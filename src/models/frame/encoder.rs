@@ -4,9 +4,11 @@
 use super::heads::{Heads, Trunk};
 use super::outputs::{hidden_states, picked, pool};
 use super::post_norm::{LayerNames, PostNorm};
-use super::{BuildOptions, Class, Files, Kind, Model, ModelInfo, Outputs, labels};
+use super::sizes::MOST;
 use crate::error::Result;
 use crate::graph::{Graph, Value};
+use crate::models::info::{Class, Kind, ModelInfo, labels};
+use crate::models::model::{BuildOptions, Files, Model, Outputs};
 use crate::nn::{
     Attend, Norm, NormKind, Parameters, RelativeBias, Sequence, activation, add, linear, table,
 };
@@ -14,11 +16,8 @@ use crate::ops::{Embedding, PaddedPositions};
 use crate::tensor::{Dim, SymMeta};
 use crate::weights::{self, Config};
 
-/// Sizes beyond these are typing errors, not models.
-pub(super) const MOST: usize = 1 << 24;
-
 /// Names of the configuration's fields for a stack's sizes.
-pub(super) struct Fields {
+pub struct Fields {
     pub width: &'static str,
     pub inner: &'static str,
     pub heads: &'static str,
@@ -28,7 +27,7 @@ pub(super) struct Fields {
 }
 
 /// BERT's names, which most families keep.
-pub(super) const BERT_FIELDS: Fields = Fields {
+pub const BERT_FIELDS: Fields = Fields {
     width: "hidden_size",
     inner: "intermediate_size",
     heads: "num_attention_heads",
@@ -39,7 +38,7 @@ pub(super) const BERT_FIELDS: Fields = Fields {
 /// The embedding in front of the layers: `LayerNorm(word[id] + position[i] + segment[type])`,
 /// under BERT's tensor names.
 #[derive(Clone)]
-pub(super) struct Embeddings {
+pub struct Embeddings {
     /// Width of the tables.
     pub width: usize,
     pub vocab_size: usize,
@@ -55,14 +54,14 @@ pub(super) struct Embeddings {
 
 /// Relative position bias of attention scores: the table's name and buckets (MPNet).
 #[derive(Clone, Copy)]
-pub(super) struct Bias {
+pub struct Bias {
     pub table: &'static str,
     pub buckets: usize,
     pub max_distance: usize,
 }
 
 /// An encoder of any of the families.
-pub(super) struct Encoder {
+pub struct Encoder {
     pub embeddings: Embeddings,
     pub block: PostNorm,
     /// Name of every layer in the order they run.
@@ -75,7 +74,7 @@ pub(super) struct Encoder {
 const WORDS: &str = "embeddings.word_embeddings.weight";
 
 /// Reads a stack's sizes, and refuses what none of the families' files can do.
-pub(super) fn block(
+pub fn block(
     config: &Config,
     parameters: Parameters,
     fields: &Fields,
@@ -101,7 +100,7 @@ pub(super) fn block(
 }
 
 /// Names `{stem}.0`, `{stem}.1`, … of as many layers as the configuration has.
-pub(super) fn layers(config: &Config, fields: &Fields, stem: &str) -> Result<Vec<String>> {
+pub fn layers(config: &Config, fields: &Fields, stem: &str) -> Result<Vec<String>> {
     let count = config.usize_field(fields.layers, 1..=4096)?;
     Ok((0..count).map(|i| format!("{stem}.{i}")).collect())
 }

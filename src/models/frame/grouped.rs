@@ -1,8 +1,8 @@
 //! Self-attention with rotary positions and grouped heads, as Llama and the families after it
 //! have it, and the kinds of layers these are made of.
 
-use super::decoder::{MOST, Sizes};
 use super::rope::{FULL, RopeConfig, SLIDING};
+use super::sizes::{MOST, Sizes};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::nn::{Attend, Norm, Parameters, Sequence, linear};
@@ -10,7 +10,7 @@ use crate::weights::Config;
 
 /// Projections named `self_attn.{q,k,v,o}_proj`, and where there are norms of single heads,
 /// `self_attn.{q,k}_norm`.
-pub(super) struct GroupedAttention {
+pub struct GroupedAttention {
     /// Holds the query, key and value projections.
     pub qkv: Parameters,
     /// Holds the output projection.
@@ -22,7 +22,7 @@ pub(super) struct GroupedAttention {
 
 /// Sizes of [`GroupedAttention`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct GroupedSizes {
+pub struct GroupedSizes {
     pub width: usize,
     pub n_heads: usize,
     pub n_kv_heads: usize,
@@ -100,7 +100,7 @@ impl GroupedAttention {
 /// How many tokens each layer sees, `None` for all: a layer whose kind is sliding sees
 /// `window`. Kinds are those of `layer_types`, or `slides` tells where the configuration has no
 /// such list. Errors name a kind that is not known, a list of another length, a missing window.
-pub(super) fn windows(
+pub fn windows(
     config: &Config,
     n_layers: usize,
     window: Option<usize>,

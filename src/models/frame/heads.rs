@@ -1,16 +1,16 @@
 //! Heads on an encoder's hidden states: what each model class gives out, under each family's
 //! tensor names.
 
-use super::{Class, labels};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
+use crate::models::info::{Class, labels};
 use crate::nn::{Norm, Parameters, add, linear};
 use crate::ops::{Activate, Activation, Column, Matmul, Pool};
 use crate::weights::Config;
 
 /// `act(W h[0] + b)` of the first token, and the projection to one logit per label.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Classifier {
+pub struct Classifier {
     pub dense: &'static str,
     pub activation: Activation,
     pub out: &'static str,
@@ -19,7 +19,7 @@ pub(super) struct Classifier {
 /// `LayerNorm(act(W h + b))` and the projection to the vocabulary, whose matrix is the word
 /// table unless the checkpoint has one of its own.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct MaskedLm {
+pub struct MaskedLm {
     pub dense: &'static str,
     pub norm: &'static str,
     pub decoder: &'static str,
@@ -30,7 +30,7 @@ pub(super) struct MaskedLm {
 
 /// A family's heads.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Heads {
+pub struct Heads {
     /// Projection behind `pooler_output`, in families that have one.
     pub pooler: Option<&'static str>,
     pub classifier: Classifier,
@@ -42,7 +42,7 @@ pub(super) struct Heads {
 }
 
 /// What heads build on.
-pub(super) struct Trunk<'a> {
+pub struct Trunk<'a> {
     pub config: &'a Config,
     pub parameters: &'a Parameters,
     /// Last hidden state f32 [batch, tokens, width].

@@ -2,16 +2,17 @@
 //! two stacks that a family builds.
 
 use super::outputs::{hidden_states, language_model, pool};
-use super::{BuildOptions, Class, DecoderInfo, Kind, Model, ModelInfo, Outputs};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
+use crate::models::info::{Class, DecoderInfo, Kind, ModelInfo};
+use crate::models::model::{BuildOptions, Model, Outputs};
 use crate::nn::{Attend, Heads, Memory, Sequence};
 use crate::tensor::{Dim, SymMeta};
 use crate::weights::Config;
 
 /// What a family builds. Hidden states are listed from the input of layer 0 to the output of the
 /// last layer, after the final norm where there is one; f32 [batch, tokens, width] each.
-pub(super) trait Stacks {
+pub trait Stacks {
     /// What learned position tables of encoder and decoder hold in front of position 0's row.
     fn bases(&self) -> [usize; 2] {
         [0, 0]
@@ -49,7 +50,7 @@ pub(super) trait Stacks {
 
 /// Sizes that every encoder-decoder has.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sizes {
+pub struct Sizes {
     /// Vocabulary and longest input of the encoder.
     pub encoder: DecoderInfo,
     /// The same of the decoder.
@@ -65,7 +66,7 @@ pub(super) struct Sizes {
 /// Builds the graph that `options` ask for, from a family's stacks: both of them, or the encoder
 /// alone where the class is one (`T5EncoderModel`) or an embedding is asked for. Errors where
 /// another configuration is of one stack alone.
-pub(super) fn build(
+pub fn build(
     stacks: &impl Stacks,
     config: &Config,
     options: &BuildOptions,

@@ -9,7 +9,7 @@ use crate::ops::Activation;
 
 /// Checkpoint names of a layer's parts, behind the layer's own name.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct LayerNames {
+pub struct LayerNames {
     pub query: &'static str,
     pub key: &'static str,
     pub value: &'static str,
@@ -22,7 +22,7 @@ pub(super) struct LayerNames {
 }
 
 /// Names of BERT's layers, which several families keep.
-pub(super) const BERT_LAYER: LayerNames = LayerNames {
+pub const BERT_LAYER: LayerNames = LayerNames {
     query: "attention.self.query",
     key: "attention.self.key",
     value: "attention.self.value",
@@ -33,7 +33,7 @@ pub(super) const BERT_LAYER: LayerNames = LayerNames {
 
 /// A stack's layers: sizes, names, and where the tensors are.
 #[derive(Clone)]
-pub(super) struct PostNorm {
+pub struct PostNorm {
     pub parameters: Parameters,
     pub names: LayerNames,
     /// Norm of the hidden states.
