@@ -71,6 +71,7 @@
 #![warn(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod activation;
 pub mod cli;
 pub mod error;
 mod files;

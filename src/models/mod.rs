@@ -26,6 +26,7 @@ mod loss;
 mod model;
 mod mpnet;
 mod opt;
+mod pre_norm_test;
 mod registry;
 mod roberta;
 mod runner;

@@ -60,6 +60,14 @@ impl Default for BuildOptions {
     }
 }
 
+impl BuildOptions {
+    /// Rows of a position table that is computed, for a model of `max_tokens` positions: as many
+    /// as will be used, where that is known.
+    pub(super) fn positions(&self, max_tokens: usize) -> usize {
+        self.max_tokens.map_or(max_tokens, |most| most.clamp(1, max_tokens))
+    }
+}
+
 /// A model ready to be run: its graph, not yet fused, and what callers need to know.
 pub struct Model {
     /// The graph.

@@ -1,4 +1,5 @@
-//! What decoder-only language models share: inputs, the order of their parts, outputs.
+//! The frame of decoder-only language models: inputs, the order of the parts that a family
+//! writes, outputs.
 
 use super::outputs::{hidden_states, language_model};
 use super::sizes::Sizes;
@@ -6,31 +7,46 @@ use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::models::info::{Class, Kind, ModelInfo};
 use crate::models::model::{BuildOptions, Files, Model, Outputs};
-use crate::nn::Sequence;
+use crate::nn::{Parameters, Scope, Sequence};
 use crate::tensor::{Dim, SymMeta};
 
+/// The output matrix and the word table, as most families name them.
+pub const TABLES: [&str; 2] = ["lm_head.weight", "embed_tokens.weight"];
+
 /// The parts of a decoder in the order they run; a family writes these and [`build`] the rest.
+/// Hidden states are f32 [batch, tokens, width].
 pub trait Decoder {
     /// Rows in front of position 0 in a learned position table.
     const BASE: usize = 0;
 
-    /// Token ids u32 [batch, tokens] to the input of layer 0.
-    fn embed(&self, graph: &mut Graph, ids: Value, sequence: &Sequence) -> Result<Value>;
+    /// The output matrix and the word table.
+    const TABLES: [&str; 2] = TABLES;
 
-    /// One layer.
-    fn layer(
-        &self,
-        graph: &mut Graph,
-        sequence: &Sequence,
-        layer: usize,
-        x: Value,
-    ) -> Result<Value>;
+    /// Its sizes.
+    fn sizes(&self) -> Sizes;
+
+    /// Token ids u32 [batch, tokens] to the input of layer 0: rows of the word table.
+    fn embed(&self, at: &mut Scope, ids: Value, sequence: &Sequence) -> Result<Value> {
+        let Sizes { vocab_size, hidden_size, .. } = self.sizes();
+        let words = at.table(Self::TABLES[1], vocab_size, hidden_size)?;
+        sequence.embed(at, ids, words, None, 1.0)
+    }
+
+    /// The name of a layer.
+    fn layer_name(&self, layer: usize) -> String {
+        format!("layers.{layer}")
+    }
+
+    /// One layer, in its place.
+    fn layer(&self, at: &mut Scope, layer: usize, sequence: &Sequence, x: Value) -> Result<Value>;
 
     /// What follows the last layer: the final norm.
-    fn finish(&self, graph: &mut Graph, x: Value) -> Result<Value>;
+    fn finish(&self, at: &mut Scope, x: Value) -> Result<Value>;
 
-    /// Hidden states [.., width] to logits [.., vocabulary].
-    fn logits(&self, graph: &mut Graph, x: Value) -> Result<Value>;
+    /// Hidden states [.., width] to logits [.., vocabulary]: the output matrix.
+    fn logits(&self, at: &mut Scope, x: Value) -> Result<Value> {
+        at.output(Self::TABLES[0], x, self.sizes().vocab_size)
+    }
 }
 
 /// Classes that decoders are supported as, the first where a configuration names none.
@@ -40,9 +56,10 @@ const CLASSES: [Class; 2] = [Class::CausalLm, Class::Base];
 pub fn build<D: Decoder>(
     files: &Files,
     options: &BuildOptions,
-    sizes: Sizes,
+    parameters: &Parameters,
     decoder: &D,
 ) -> Result<Model> {
+    let sizes = decoder.sizes();
     let config = &files.config;
     let class = Class::of(config, &CLASSES)?;
     config.token_ids("eos_token_id", sizes.vocab_size)?;
@@ -71,26 +88,22 @@ pub fn build<D: Decoder>(
         }
     };
 
-    graph.enter("embeddings");
-    let mut states = vec![decoder.embed(&mut graph, ids, &sequence)?];
-    graph.leave();
+    let mut at = Scope::new(&mut graph, parameters);
+    let mut x = at.group("embeddings", |at| decoder.embed(at, ids, &sequence))?;
+    let mut states = vec![x];
     for layer in 0..sizes.n_layers {
-        states.push(decoder.layer(&mut graph, &sequence, layer, states[layer])?);
+        x = at.layer(&decoder.layer_name(layer), |at| decoder.layer(at, layer, &sequence, x))?;
+        states.push(x);
     }
-    graph.enter("final");
-    let last = decoder.finish(&mut graph, states[sizes.n_layers])?;
-    graph.leave();
+    let last = at.group("final", |at| decoder.finish(at, x))?;
     states[sizes.n_layers] = last;
     if matches!(options.outputs, Outputs::Class { .. }) {
-        hidden_states(&mut graph, options, "", &states);
-        graph.output("last_hidden_state", last);
+        hidden_states(at.graph(), options, "", &states);
+        at.graph().output("last_hidden_state", last);
     }
     if class == Class::CausalLm {
-        language_model(&mut graph, options, last, |graph, x| {
-            graph.enter("head");
-            let logits = decoder.logits(graph, x)?;
-            graph.leave();
-            Ok(logits)
+        language_model(&mut at, options, last, |at, x| {
+            at.group("head", |at| decoder.logits(at, x))
         })?;
     }
     let info = ModelInfo {

@@ -2,10 +2,10 @@
 //! tensor names.
 
 use crate::error::Result;
-use crate::graph::{Graph, Value};
+use crate::graph::Value;
 use crate::models::info::{Class, labels};
-use crate::nn::{Norm, Parameters, add, linear};
-use crate::ops::{Activate, Activation, Column, Matmul, Pool};
+use crate::nn::{Norm, Scope};
+use crate::ops::{Activation, Column, Pool};
 use crate::weights::Config;
 
 /// `act(W h[0] + b)` of the first token, and the projection to one logit per label.
@@ -44,7 +44,7 @@ pub struct Heads {
 /// What heads build on.
 pub struct Trunk<'a> {
     pub config: &'a Config,
-    pub parameters: &'a Parameters,
+    pub heads: &'a Heads,
     /// Last hidden state f32 [batch, tokens, width].
     pub last: Value,
     /// Norm of the hidden states.
@@ -75,40 +75,6 @@ impl Heads {
         let more = self.next_sentence.map(|_| Class::PreTraining);
         [Class::MaskedLm].into_iter().chain(more).collect()
     }
-
-    /// Adds what `class` gives out.
-    pub fn outputs(&self, graph: &mut Graph, class: Class, trunk: &Trunk<'_>) -> Result<()> {
-        let none = || trunk.config.error("architectures", "a head", "one that the family has");
-        let logits = match class {
-            Class::TokenDetection => trunk.detector(graph, self.detector.ok_or_else(none)?)?,
-            Class::PreTraining => {
-                let predictions = trunk.masked_lm(graph, &self.masked_lm)?;
-                graph.output("prediction_logits", predictions);
-                let pooled = trunk.first(graph, self.classifier.dense, Activation::Tanh)?;
-                let follows =
-                    trunk.next_sentence(graph, self.next_sentence.ok_or_else(none)?, pooled)?;
-                graph.output("seq_relationship_logits", follows);
-                return Ok(());
-            }
-            Class::MaskedLm => trunk.masked_lm(graph, &self.masked_lm)?,
-            Class::SequenceClassification => {
-                let h = trunk.first(graph, self.classifier.dense, self.classifier.activation)?;
-                trunk.labelled(graph, self.classifier.out, h)?
-            }
-            Class::TokenClassification => trunk.labelled(graph, "classifier", trunk.last)?,
-            Class::QuestionAnswering => return trunk.question_answering(graph),
-            _ => {
-                graph.output("last_hidden_state", trunk.last);
-                if let Some(pooler) = self.pooler.filter(|p| trunk.has(p)) {
-                    let pooled = trunk.first(graph, pooler, Activation::Tanh)?;
-                    graph.output("pooler_output", pooled);
-                }
-                return Ok(());
-            }
-        };
-        graph.output("logits", logits);
-        Ok(())
-    }
 }
 
 /// The layer a head's nodes stand in: its tensor's name without the last part, if it has several.
@@ -117,80 +83,97 @@ fn layer_of(name: &str) -> &str {
 }
 
 impl Trunk<'_> {
-    fn has(&self, name: &str) -> bool {
-        self.parameters.contains(&format!("{name}.weight"))
-    }
-
-    /// `act(W h[0] + b)`, of the first token.
-    fn first(&self, graph: &mut Graph, dense: &str, activation: Activation) -> Result<Value> {
-        graph.enter(layer_of(dense));
-        let (width, p) = (self.norm.width, self.parameters);
-        let first = graph.apply(Pool::Cls, [Some(self.last), None])?;
-        let h = linear(graph, p, dense, first, width, width)?;
-        let h = graph.apply(Activate { activation }, [Some(h)])?;
-        graph.leave();
-        Ok(h)
-    }
-
-    /// One logit per label of the configuration.
-    fn labelled(&self, graph: &mut Graph, name: &str, h: Value) -> Result<Value> {
-        graph.enter(layer_of(name));
-        let count = labels(self.config)?.len();
-        let logits = linear(graph, self.parameters, name, h, self.norm.width, count)?;
-        graph.leave();
-        Ok(logits)
-    }
-
-    /// `start_logits` and `end_logits` [batch, tokens]: the columns of one projection.
-    fn question_answering(&self, graph: &mut Graph) -> Result<()> {
-        let name = "qa_outputs";
-        graph.enter(name);
-        let both = linear(graph, self.parameters, name, self.last, self.norm.width, 2)?;
-        for (column, output) in ["start_logits", "end_logits"].into_iter().enumerate() {
-            let logits = graph.apply(Column { column }, [Some(both)])?;
-            graph.output(output, logits);
-        }
-        graph.leave();
+    /// Adds what `class` gives out.
+    pub fn outputs(&self, at: &mut Scope, class: Class) -> Result<()> {
+        let Heads { classifier, detector, next_sentence, .. } = self.heads;
+        let none = || self.config.error("architectures", "a head", "one that the family has");
+        let logits = match class {
+            Class::TokenDetection => self.detector(at, detector.ok_or_else(none)?)?,
+            Class::PreTraining => {
+                let predictions = self.masked_lm(at)?;
+                at.graph().output("prediction_logits", predictions);
+                let pooled = self.first(at, classifier.dense, Activation::Tanh)?;
+                let name = next_sentence.ok_or_else(none)?;
+                let follows = at.group(layer_of(name), |at| at.linear(name, pooled, 2))?;
+                at.graph().output("seq_relationship_logits", follows);
+                return Ok(());
+            }
+            Class::MaskedLm => self.masked_lm(at)?,
+            Class::SequenceClassification => {
+                let h = self.first(at, classifier.dense, classifier.activation)?;
+                self.labelled(at, classifier.out, h)?
+            }
+            Class::TokenClassification => self.labelled(at, "classifier", self.last)?,
+            Class::QuestionAnswering => return self.question_answering(at),
+            _ => return self.hidden(at),
+        };
+        at.graph().output("logits", logits);
         Ok(())
     }
 
-    /// One logit per token: whether it was replaced.
-    fn detector(&self, graph: &mut Graph, [dense, out]: [&str; 2]) -> Result<Value> {
-        graph.enter(layer_of(dense));
-        let (width, p) = (self.norm.width, self.parameters);
-        let h = linear(graph, p, dense, self.last, width, width)?;
-        let h = graph.apply(Activate { activation: self.activation }, [Some(h)])?;
-        let one = linear(graph, p, out, h, width, 1)?;
-        let logits = graph.apply(Column { column: 0 }, [Some(one)])?;
-        graph.leave();
-        Ok(logits)
+    /// `last_hidden_state` and, where the checkpoint has a pooler, `pooler_output`.
+    fn hidden(&self, at: &mut Scope) -> Result<()> {
+        at.graph().output("last_hidden_state", self.last);
+        let stored = |name: &&str| at.parameters().contains(&at.name(&format!("{name}.weight")));
+        if let Some(pooler) = self.heads.pooler.filter(stored) {
+            let pooled = self.first(at, pooler, Activation::Tanh)?;
+            at.graph().output("pooler_output", pooled);
+        }
+        Ok(())
     }
 
-    /// Two logits of the pooled text: whether its second part follows the first.
-    fn next_sentence(&self, graph: &mut Graph, name: &str, pooled: Value) -> Result<Value> {
-        graph.enter(layer_of(name));
-        let logits = linear(graph, self.parameters, name, pooled, self.norm.width, 2)?;
-        graph.leave();
-        Ok(logits)
+    /// `act(W h[0] + b)`, of the first token.
+    fn first(&self, at: &mut Scope, dense: &str, activation: Activation) -> Result<Value> {
+        at.group(layer_of(dense), |at| {
+            let first = at.apply(Pool::Cls, [Some(self.last), None])?;
+            let h = at.linear(dense, first, self.norm.width)?;
+            at.activate(activation, h)
+        })
+    }
+
+    /// One logit per label of the configuration.
+    pub fn labelled(&self, at: &mut Scope, name: &str, h: Value) -> Result<Value> {
+        let count = labels(self.config)?.len();
+        at.group(layer_of(name), |at| at.linear(name, h, count))
+    }
+
+    /// `start_logits` and `end_logits` [batch, tokens]: the columns of one projection.
+    fn question_answering(&self, at: &mut Scope) -> Result<()> {
+        let name = "qa_outputs";
+        at.group(name, |at| {
+            let both = at.linear(name, self.last, 2)?;
+            for (column, output) in ["start_logits", "end_logits"].into_iter().enumerate() {
+                let logits = at.apply(Column { column }, [Some(both)])?;
+                at.graph().output(output, logits);
+            }
+            Ok(())
+        })
+    }
+
+    /// One logit per token: whether it was replaced.
+    fn detector(&self, at: &mut Scope, [dense, out]: [&str; 2]) -> Result<Value> {
+        at.group(layer_of(dense), |at| {
+            let h = at.linear(dense, self.last, self.norm.width)?;
+            let h = at.activate(self.activation, h)?;
+            let one = at.linear(out, h, 1)?;
+            at.apply(Column { column: 0 }, [Some(one)])
+        })
     }
 
     /// `logits` [.., vocabulary].
-    pub fn masked_lm(&self, graph: &mut Graph, names: &MaskedLm) -> Result<Value> {
-        graph.enter(layer_of(names.dense));
-        let (p, inner) = (self.parameters, self.word_width);
-        let h = linear(graph, p, names.dense, self.last, self.norm.width, inner)?;
-        let h = graph.apply(Activate { activation: names.activation }, [Some(h)])?;
-        let norm = Norm { width: inner, ..self.norm };
-        let h = norm.apply(graph, p, names.norm, h)?;
-        let own = format!("{}.weight", names.decoder);
-        let table = graph.weight(p.output(&own, &[self.vocab_size, inner])?);
-        let y = graph.apply(Matmul::linear(), [Some(h), Some(table), None, None])?;
-        // A checkpoint may have both; the projection's own is the one that counts.
-        let own = format!("{}.bias", names.decoder);
-        let bias = if p.contains(&own) { &own } else { names.bias };
-        let bias = graph.weight(p.vector(bias, &[self.vocab_size])?);
-        let logits = add(graph, y, bias)?;
-        graph.leave();
-        Ok(logits)
+    pub fn masked_lm(&self, at: &mut Scope) -> Result<Value> {
+        let MaskedLm { dense, norm, decoder, bias, activation } = self.heads.masked_lm;
+        at.group(layer_of(dense), |at| {
+            let h = at.linear(dense, self.last, self.word_width)?;
+            let h = at.activate(activation, h)?;
+            let h = at.norm(norm, Norm { width: self.word_width, ..self.norm }, h)?;
+            let y = at.output(&format!("{decoder}.weight"), h, self.vocab_size)?;
+            // A checkpoint may have both; the projection's own is the one that counts.
+            let own = at.name(&format!("{decoder}.bias"));
+            let bias = if at.parameters().contains(&own) { own } else { at.name(bias) };
+            let bias = at.parameters().vector(&bias, &[self.vocab_size])?;
+            let bias = at.weight(bias);
+            at.add(y, bias)
+        })
     }
 }

@@ -3,8 +3,8 @@
 //! tensor names.
 
 use crate::error::Result;
-use crate::graph::{Graph, Value};
-use crate::nn::{Attend, Norm, Parameters, Sequence, add, feed_forward, linear};
+use crate::graph::Value;
+use crate::nn::{Attend, Norm, Scope, Sequence};
 use crate::ops::Activation;
 
 /// Checkpoint names of a layer's parts, behind the layer's own name.
@@ -31,10 +31,9 @@ pub const BERT_LAYER: LayerNames = LayerNames {
     down: ["output.dense", "output.LayerNorm"],
 };
 
-/// A stack's layers: sizes, names, and where the tensors are.
+/// A stack's layers: sizes and names.
 #[derive(Clone)]
 pub struct PostNorm {
-    pub parameters: Parameters,
     pub names: LayerNames,
     /// Norm of the hidden states.
     pub norm: Norm,
@@ -45,52 +44,28 @@ pub struct PostNorm {
 }
 
 impl PostNorm {
-    /// The whole layer named `at`.
-    pub fn layer(
-        &self,
-        graph: &mut Graph,
-        at: &str,
-        x: Value,
-        sequence: &Sequence,
-    ) -> Result<Value> {
-        graph.enter(at);
-        let x = self.attention(graph, at, x, sequence)?;
-        let x = self.feed_forward(graph, at, x)?;
-        graph.leave();
-        Ok(x)
-    }
-
-    /// `LayerNorm(x + attention(x))`.
+    /// `LayerNorm(x + attention(x))`, attending as `attend` says.
     pub fn attention(
         &self,
-        graph: &mut Graph,
-        at: &str,
-        x: Value,
+        at: &mut Scope,
+        attend: &Attend,
         sequence: &Sequence,
+        x: Value,
     ) -> Result<Value> {
+        let LayerNames { query, key, value, attention: [out, norm], .. } = self.names;
         let width = self.norm.width;
-        let mut project =
-            |name: &str| linear(graph, &self.parameters, &format!("{at}.{name}"), x, width, width);
-        let names = &self.names;
-        let qkv = [project(names.query)?, project(names.key)?, project(names.value)?];
-        let context = self.attend.to_self(graph, sequence, at, qkv.map(Into::into))?;
-        let out = format!("{at}.{}", names.attention[0]);
-        let out = linear(graph, &self.parameters, &out, context, width, width)?;
-        self.close(graph, &format!("{at}.{}", names.attention[1]), out, x)
+        at.residual(norm, self.norm, false, x, |at, x| {
+            let qkv = at.qkv([query, key, value], x, width)?;
+            let context = attend.to_self(at, sequence, qkv)?;
+            at.linear(out, context, width)
+        })
     }
 
     /// `LayerNorm(x + feed_forward(x))`.
-    pub fn feed_forward(&self, graph: &mut Graph, at: &str, x: Value) -> Result<Value> {
-        let names = [self.names.up, self.names.down[0]].map(|name| format!("{at}.{name}"));
-        let names = [names[0].as_str(), names[1].as_str()];
-        let sizes = [self.norm.width, self.inner];
-        let out = feed_forward(graph, &self.parameters, names, x, sizes, self.activation)?;
-        self.close(graph, &format!("{at}.{}", self.names.down[1]), out, x)
-    }
-
-    /// `LayerNorm(out + x)`: how every part of a layer ends, cross-attention too.
-    pub fn close(&self, graph: &mut Graph, norm: &str, out: Value, x: Value) -> Result<Value> {
-        let sum = add(graph, out, x)?;
-        self.norm.apply(graph, &self.parameters, norm, sum)
+    pub fn feed_forward(&self, at: &mut Scope, x: Value) -> Result<Value> {
+        let LayerNames { up, down: [down, norm], .. } = self.names;
+        at.residual(norm, self.norm, false, x, |at, x| {
+            at.feed_forward([up, down], x, self.inner, self.activation)
+        })
     }
 }

@@ -2,8 +2,7 @@
 //! `rope_scaling`) and the newer (`rope_parameters`).
 
 use crate::error::{Error, Result};
-use crate::graph::Graph;
-use crate::nn::Rotary;
+use crate::nn::{Rotary, Scope};
 use crate::ops::{Pairing, RopeScaling};
 use crate::weights::Config;
 use std::ops::RangeInclusive;
@@ -80,7 +79,7 @@ impl RopeConfig {
     }
 
     /// Tables of `positions` rows for heads of which this many columns rotate.
-    pub fn rotary(&self, graph: &mut Graph, rotary_dim: usize, positions: usize) -> Result<Rotary> {
-        Rotary::new(graph, self.theta, rotary_dim, positions, self.scaling, Pairing::Neox)
+    pub fn rotary(&self, at: &mut Scope, rotary_dim: usize, positions: usize) -> Result<Rotary> {
+        Rotary::new(at, self.theta, rotary_dim, positions, self.scaling, Pairing::Neox)
     }
 }
