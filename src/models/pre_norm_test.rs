@@ -223,7 +223,8 @@ fn weights() -> BTreeMap<String, Tensor> {
     let mut all = BTreeMap::new();
     let mut put = |name: &str, dims: &[usize]| {
         let shape = crate::tensor::Shape::new(dims).unwrap();
-        all.insert(format!("model.{name}.weight"), rng.tensor_with(shape, |r| r.normal() * 0.5));
+        let values = (0..shape.numel()).map(|_| rng.normal() * 0.5).collect();
+        all.insert(format!("model.{name}.weight"), Tensor::f32(shape, values).unwrap());
     };
     put("embeddings.tok_embeddings", &[VOCAB, WIDTH]);
     put("embeddings.norm", &[WIDTH]);
