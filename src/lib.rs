@@ -75,6 +75,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+mod activation;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod engine;

@@ -2,17 +2,14 @@
 //! (Junczys-Dowmunt et al. 2018) and Pegasus (Zhang et al. 2020), under the tensor names of
 //! Hugging Face's `BartForConditionalGeneration`, with or without the `model.` prefix.
 
-use super::decoder::{MOST, output_head};
-use super::seq2seq::{self, Sizes, Stacks};
-use super::{BuildOptions, DecoderInfo, Family, Files, Model};
+use super::frame::seq2seq::{self, Seen, Side, StackSizes, Stacks};
+use super::info::DecoderInfo;
+use super::model::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
-use crate::graph::{Graph, Value};
-use crate::nn::{
-    Attend, Heads, Memory, Norm, NormKind, Parameters, Sequence, activation, add, feed_forward,
-    linear, sinusoid, table,
-};
+use crate::graph::Value;
+use crate::nn::{Attend, Heads, Norm, NormKind, Parameters, Scope, Sequence, sinusoid};
 use crate::ops::{Activation, Sinusoid};
-use crate::weights::{self, Config};
+use crate::weights::Config;
 
 /// What sets a family apart, where its configuration does not say otherwise.
 struct Variant {
@@ -58,7 +55,6 @@ const HEAD: &str = "lm_head.weight";
 
 /// One of the two stacks.
 struct Stack {
-    name: &'static str,
     vocab_size: usize,
     n_layers: usize,
     n_heads: usize,
@@ -68,7 +64,6 @@ struct Stack {
 }
 
 struct Bart {
-    parameters: Parameters,
     norm: Norm,
     encoder: Stack,
     decoder: Stack,
@@ -85,17 +80,19 @@ struct Bart {
 
 fn build(files: &Files, options: &BuildOptions, variant: &Variant) -> Result<Model> {
     let config = &files.config;
-    let bart = Bart::read(files, options, variant)?;
+    let mut parameters =
+        Parameters::new(&files.checkpoints, &["model."], options.dtype).biased(true);
+    let bart = Bart::read(config, options, variant, &mut parameters)?;
     let info =
         |stack: &Stack| DecoderInfo { vocab_size: stack.vocab_size, max_tokens: bart.max_tokens };
-    let sizes = Sizes {
+    let sizes = StackSizes {
         encoder: info(&bart.encoder),
         decoder: info(&bart.decoder),
         hidden_size: bart.norm.width,
         n_layers: bart.encoder.n_layers,
         n_heads: bart.encoder.n_heads,
     };
-    seq2seq::build(&bart, config, options, sizes)
+    seq2seq::build(files, options, &parameters, sizes, &bart)
 }
 
 /// Fields of old files whose other value asks for what is not supported here.
@@ -107,7 +104,7 @@ fn check_features(config: &Config, variant: &Variant) -> Result<()> {
             return Err(config.error(field, !only, format!("{only} for this model_type")));
         }
     }
-    let base = config.usize_or("extra_pos_embeddings", LEARNED_BASE, 0..=MOST)?;
+    let base = config.usize_or("extra_pos_embeddings", LEARNED_BASE, 0..=Config::MOST)?;
     if !variant.sinusoidal && base != LEARNED_BASE {
         return Err(config.error("extra_pos_embeddings", base, LEARNED_BASE));
     }
@@ -115,22 +112,21 @@ fn check_features(config: &Config, variant: &Variant) -> Result<()> {
 }
 
 impl Stack {
-    /// `encoder` or `decoder`, whose fields carry that name.
+    /// The stack of one side, whose fields carry its name.
     fn read(
         config: &Config,
-        name: &'static str,
+        side: Side,
         d_model: usize,
         (words, vocab_size): (&'static str, usize),
     ) -> Result<Self> {
-        let heads = format!("{name}_attention_heads");
-        let n_heads = config.usize_field(&heads, 1..=MOST)?;
+        let heads = format!("{side}_attention_heads");
+        let n_heads = config.size(&heads)?;
         config.check_divides("d_model", d_model, &heads, n_heads)?;
         Ok(Self {
-            name,
             vocab_size,
-            n_layers: config.usize_field(&format!("{name}_layers"), 1..=4096)?,
+            n_layers: config.layers(&format!("{side}_layers"))?,
             n_heads,
-            inner: config.usize_field(&format!("{name}_ffn_dim"), 1..=MOST)?,
+            inner: config.size(&format!("{side}_ffn_dim"))?,
             words,
         })
     }
@@ -139,8 +135,8 @@ impl Stack {
 /// Checkpoint name and rows of the encoder's and the decoder's word table: one for both, unless
 /// the checkpoint has a stack's own. `parameters` are tied to the one that the output shares.
 fn words(config: &Config, parameters: &mut Parameters) -> Result<[(&'static str, usize); 2]> {
-    let source = config.usize_field("vocab_size", 1..=MOST)?;
-    let target = config.usize_or("decoder_vocab_size", source, 1..=MOST)?;
+    let source = config.size("vocab_size")?;
+    let target = config.size_or("decoder_vocab_size", source)?;
     let own = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
     let tied = config.bool_or("tie_word_embeddings", true)?;
     if !config.bool_or("share_encoder_decoder_embeddings", true)? {
@@ -157,117 +153,55 @@ fn words(config: &Config, parameters: &mut Parameters) -> Result<[(&'static str,
 }
 
 impl Bart {
-    fn read(files: &Files, options: &BuildOptions, variant: &Variant) -> Result<Self> {
-        let config = &files.config;
+    fn read(
+        config: &Config,
+        options: &BuildOptions,
+        variant: &Variant,
+        parameters: &mut Parameters,
+    ) -> Result<Self> {
         check_features(config, variant)?;
-        let mut parameters =
-            Parameters::new(&files.checkpoints, &["model."], options.dtype).biased(true);
-        let d_model = config.usize_field("d_model", 1..=MOST)?;
-        let [source, target] = words(config, &mut parameters)?;
-        let max_tokens = config.usize_field("max_position_embeddings", 1..=MOST)?;
-        let rows = options.max_tokens.map_or(max_tokens, |most| most.clamp(1, max_tokens));
+        let d_model = config.size("d_model")?;
+        let [source, target] = words(config, parameters)?;
+        let max_tokens = config.size("max_position_embeddings")?;
+        let rows = options.positions(max_tokens);
         let scaled = config.bool_or("scale_embedding", false)?;
-        let kind = config.activation_or("activation_function", weights::Activation::GeluErf)?;
+        let activation = config.activation_or("activation_function", Activation::GeluErf)?;
         // A buffer that is all zeros as long as nobody trained it: it may be left out.
         let logits_bias = config.bool_or("add_bias_logits", false)?;
         let logits_bias = logits_bias || parameters.contains("final_logits_bias");
         Ok(Self {
             norm: Norm { width: d_model, eps: 1e-5, kind: NormKind::Layer },
-            encoder: Stack::read(config, "encoder", d_model, source)?,
-            decoder: Stack::read(config, "decoder", d_model, target)?,
+            encoder: Stack::read(config, Side::Encoder, d_model, source)?,
+            decoder: Stack::read(config, Side::Decoder, d_model, target)?,
             max_tokens,
             sinusoid: variant.sinusoidal.then_some(rows),
             scale: if scaled { (d_model as f64).sqrt() as f32 } else { 1.0 },
-            activation: activation(kind),
+            activation,
             normalize_before: config.bool_or("normalize_before", variant.normalize_before)?,
             final_norm: config.bool_or("add_final_layer_norm", variant.final_norm)?,
             embedding_norm: config.bool_or("normalize_embedding", variant.embedding_norm)?,
             logits_bias,
-            parameters,
         })
     }
 
-    /// Hidden states of one stack; the decoder attends to `memory` too.
-    fn stack(
-        &self,
-        graph: &mut Graph,
-        stack: &Stack,
-        ids: Value,
-        sequence: &Sequence,
-        memory: Option<&Memory>,
-    ) -> Result<Vec<Value>> {
-        let (p, width, name) = (&self.parameters, self.norm.width, stack.name);
-        graph.enter(format!("{name}.embed_tokens"));
-        let words = table(graph, p, stack.words, stack.vocab_size, width)?;
-        let stored = format!("{name}.embed_positions.weight");
-        let positions = match self.sinusoid {
+    fn stack(&self, side: Side) -> &Stack {
+        match side {
+            Side::Encoder => &self.encoder,
+            Side::Decoder => &self.decoder,
+        }
+    }
+
+    /// The position table of one side.
+    fn positions(&self, at: &mut Scope) -> Result<Value> {
+        let (width, stored) = (self.norm.width, "embed_positions.weight");
+        match self.sinusoid {
             // Rounded, or trained further: what the checkpoint has is what it was used with.
-            Some(_) if p.contains(&stored) => table(graph, p, &stored, self.max_tokens, width)?,
-            Some(rows) => sinusoid(graph, rows, width, Sinusoid::Halves)?,
-            None => table(graph, p, &stored, LEARNED_BASE + self.max_tokens, width)?,
-        };
-        let mut x = sequence.embed(graph, ids, words, Some(positions), self.scale)?;
-        if self.embedding_norm {
-            x = self.norm.apply(graph, p, &format!("{name}.layernorm_embedding"), x)?;
+            Some(_) if at.parameters().contains(&at.name(stored)) => {
+                at.table(stored, self.max_tokens, width)
+            }
+            Some(rows) => sinusoid(at, rows, width, Sinusoid::Halves),
+            None => at.table(stored, LEARNED_BASE + self.max_tokens, width),
         }
-        graph.leave();
-        let mut states = vec![x];
-        for layer in 0..stack.n_layers {
-            let at = format!("{name}.layers.{layer}");
-            graph.enter(at.clone());
-            states.push(self.layer(graph, stack, &at, states[layer], sequence, memory)?);
-            graph.leave();
-        }
-        if self.final_norm {
-            let name = format!("{name}.layer_norm");
-            graph.enter(name.clone());
-            let last = self.norm.apply(graph, p, &name, states[stack.n_layers])?;
-            states[stack.n_layers] = last;
-            graph.leave();
-        }
-        Ok(states)
-    }
-
-    fn layer(
-        &self,
-        graph: &mut Graph,
-        stack: &Stack,
-        at: &str,
-        x: Value,
-        sequence: &Sequence,
-        memory: Option<&Memory>,
-    ) -> Result<Value> {
-        let (p, norm, width) = (&self.parameters, self.norm, self.norm.width);
-        let first = self.normalize_before;
-        let name = |part: &str| format!("{at}.{part}");
-        let square =
-            |graph: &mut Graph, part: &str, x| linear(graph, p, &name(part), x, width, width);
-
-        let attend = Attend {
-            causal: memory.is_some(),
-            ..Attend::new(stack.n_heads, width / stack.n_heads)
-        };
-        let mut x =
-            norm.around(graph, p, &name("self_attn_layer_norm"), first, x, |graph, h| {
-                let mut project = |part| square(graph, &format!("self_attn.{part}_proj"), h);
-                let qkv = [project("q")?.into(), project("k")?.into(), project("v")?.into()];
-                let h = attend.to_self(graph, sequence, at, qkv)?;
-                square(graph, "self_attn.out_proj", h)
-            })?;
-        if let Some(memory) = memory {
-            let norm_name = name("encoder_attn_layer_norm");
-            x = norm.around(graph, p, &norm_name, first, x, |graph, h| {
-                let q = square(graph, "encoder_attn.q_proj", h)?.into();
-                let keys = |graph: &mut Graph, memory| self.cross_keys(graph, at, memory);
-                let h = memory.attend(graph, &self.cross(), at, q, keys)?;
-                square(graph, "encoder_attn.out_proj", h)
-            })?;
-        }
-        norm.around(graph, p, &name("final_layer_norm"), first, x, |graph, h| {
-            let names = [name("fc1"), name("fc2")];
-            let names = names.each_ref().map(String::as_str);
-            feed_forward(graph, p, names, h, [width, stack.inner], self.activation)
-        })
     }
 }
 
@@ -276,46 +210,78 @@ impl Stacks for Bart {
         [if self.sinusoid.is_some() { 0 } else { LEARNED_BASE }; 2]
     }
 
-    fn encode(&self, graph: &mut Graph, ids: Value, sequence: &Sequence) -> Result<Vec<Value>> {
-        self.stack(graph, &self.encoder, ids, sequence, None)
+    fn n_layers(&self, side: Side) -> usize {
+        self.stack(side).n_layers
     }
 
-    fn decoder_layers(&self) -> Vec<String> {
-        (0..self.decoder.n_layers).map(|layer| format!("decoder.layers.{layer}")).collect()
+    fn embed(&self, at: &mut Scope, side: Side, ids: Value, sequence: &Sequence) -> Result<Value> {
+        let stack = self.stack(side);
+        at.group(&format!("{side}.embed_tokens"), |at| {
+            let words = at.table(stack.words, stack.vocab_size, self.norm.width)?;
+            let mut at = at.scope(side.name());
+            let positions = self.positions(&mut at)?;
+            let x = sequence.embed(&mut at, ids, words, Some(positions), self.scale)?;
+            match self.embedding_norm {
+                true => at.norm("layernorm_embedding", self.norm, x),
+                false => Ok(x),
+            }
+        })
+    }
+
+    fn layer(&self, at: &mut Scope, seen: Seen, x: Value) -> Result<Value> {
+        let Seen { side, sequence, memory } = seen;
+        let (stack, norm, width) = (self.stack(side), self.norm, self.norm.width);
+        let first = self.normalize_before;
+        let attend = Attend {
+            causal: side == Side::Decoder,
+            ..Attend::new(stack.n_heads, width / stack.n_heads)
+        };
+        let mut x = at.residual("self_attn_layer_norm", norm, first, x, |at, h| {
+            let mut at = at.scope("self_attn");
+            let qkv = at.qkv(["q_proj", "k_proj", "v_proj"], h, width)?;
+            let h = attend.to_self(&mut at, sequence, qkv)?;
+            at.linear("out_proj", h, width)
+        })?;
+        if let Some(memory) = memory {
+            x = at.residual("encoder_attn_layer_norm", norm, first, x, |at, h| {
+                let q = at.linear("encoder_attn.q_proj", h, width)?.into();
+                let keys = |at: &mut Scope, memory| self.cross_keys(at, memory);
+                let h = memory.attend(at, &self.cross(), q, keys)?;
+                at.linear("encoder_attn.out_proj", h, width)
+            })?;
+        }
+        at.residual("final_layer_norm", norm, first, x, |at, h| {
+            at.feed_forward(["fc1", "fc2"], h, stack.inner, self.activation)
+        })
+    }
+
+    fn finish(&self, at: &mut Scope, side: Side, x: Value) -> Result<Value> {
+        match self.final_norm {
+            true => at.layer(&format!("{side}.layer_norm"), |at| at.norm("", self.norm, x)),
+            false => Ok(x),
+        }
     }
 
     fn cross(&self) -> Attend {
         Attend::new(self.decoder.n_heads, self.norm.width / self.decoder.n_heads)
     }
 
-    fn cross_keys(&self, graph: &mut Graph, layer: &str, memory: Value) -> Result<[Heads; 2]> {
-        let (p, width) = (&self.parameters, self.norm.width);
-        let mut project = |part| {
-            let name = format!("{layer}.encoder_attn.{part}_proj");
-            linear(graph, p, &name, memory, width, width)
-        };
-        Ok([project("k")?.into(), project("v")?.into()])
+    fn cross_keys(&self, at: &mut Scope, memory: Value) -> Result<[Heads; 2]> {
+        let width = self.norm.width;
+        let k = at.linear("encoder_attn.k_proj", memory, width)?;
+        Ok([k.into(), at.linear("encoder_attn.v_proj", memory, width)?.into()])
     }
 
-    fn decode(
-        &self,
-        graph: &mut Graph,
-        ids: Value,
-        sequence: &Sequence,
-        memory: &Memory,
-    ) -> Result<Vec<Value>> {
-        self.stack(graph, &self.decoder, ids, sequence, Some(memory))
-    }
-
-    fn head(&self, graph: &mut Graph, last: Value) -> Result<Value> {
-        graph.enter("lm_head");
-        let (p, rows) = (&self.parameters, self.decoder.vocab_size);
-        let mut logits = output_head(graph, p, HEAD, [rows, self.norm.width], last)?;
-        if self.logits_bias {
-            let bias = graph.weight(p.row_vector("final_logits_bias", rows)?);
-            logits = add(graph, logits, bias)?;
-        }
-        graph.leave();
-        Ok(logits)
+    fn head(&self, at: &mut Scope, last: Value) -> Result<Value> {
+        at.group("lm_head", |at| {
+            let rows = self.decoder.vocab_size;
+            let logits = at.output(HEAD, last, rows)?;
+            if !self.logits_bias {
+                return Ok(logits);
+            }
+            let bias = at.parameters().row_vector("final_logits_bias", rows)?;
+            let bias = at.weight(bias);
+            at.add(logits, bias)
+        })
     }
 }

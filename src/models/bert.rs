@@ -2,10 +2,11 @@
 //! the tensor names of Hugging Face's `BertModel`, with or without the `bert.` prefix and
 //! with `gamma`/`beta` for norm weights in old exports.
 
-use super::encoder::{self, BERT_FIELDS, Embeddings, Encoder};
-use super::heads::{Classifier, Heads, MaskedLm};
-use super::post_norm::BERT_LAYER;
-use super::{BuildOptions, Family, Files, Model};
+use super::frame::bert_like::{self, BERT_FIELDS, BertLike, Embeddings};
+use super::frame::encoder;
+use super::frame::heads::{Classifier, Heads, MaskedLm};
+use super::frame::post_norm::BERT_LAYER;
+use super::model::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
 use crate::nn::Parameters;
 use crate::ops::Activation;
@@ -15,13 +16,15 @@ pub(super) const FAMILY: Family = Family { model_type: "bert", build };
 
 fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
     let parameters = Parameters::new(&files.checkpoints, &["bert."], options.dtype).biased(true);
-    encoder(&files.config, parameters)?.build(files, options)
+    let encoder = encoder(&files.config)?;
+    let parameters = encoder.tie(&files.config, &parameters)?;
+    encoder::build(files, options, &parameters, &encoder)
 }
 
-/// The encoder that `config` describes, with tensors found through `parameters`.
-pub(super) fn encoder(config: &Config, parameters: Parameters) -> Result<Encoder> {
+/// The encoder that `config` describes.
+pub(super) fn encoder(config: &Config) -> Result<BertLike> {
     let eps = config.eps("layer_norm_eps", 1e-12)?;
-    let block = encoder::block(config, parameters, &BERT_FIELDS, BERT_LAYER, eps)?;
+    let block = bert_like::block(config, &BERT_FIELDS, BERT_LAYER, eps)?;
     let heads = Heads {
         pooler: Some("pooler.dense"),
         classifier: Classifier {
@@ -39,9 +42,9 @@ pub(super) fn encoder(config: &Config, parameters: Parameters) -> Result<Encoder
         detector: None,
         next_sentence: Some("cls.seq_relationship"),
     };
-    Ok(Encoder {
+    Ok(BertLike {
         embeddings: Embeddings::of(config, block.norm.width)?,
-        layers: encoder::layers(config, &BERT_FIELDS, "encoder.layer")?,
+        layers: bert_like::layers(config, &BERT_FIELDS, "encoder.layer")?,
         block,
         bias: None,
         heads,

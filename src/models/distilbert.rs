@@ -1,14 +1,14 @@
 //! DistilBERT (Sanh et al. 2019): BERT's layers without segments and pooler, under names of its
 //! own.
 
-use super::encoder::{self, Embeddings, Encoder, Fields};
-use super::heads::{Classifier, Heads, MaskedLm};
-use super::post_norm::LayerNames;
-use super::{BuildOptions, Family, Files, Model};
+use super::frame::bert_like::{self, BertLike, Embeddings, Fields};
+use super::frame::encoder;
+use super::frame::heads::{Classifier, Heads, MaskedLm};
+use super::frame::post_norm::LayerNames;
+use super::model::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
 use crate::nn::Parameters;
 use crate::ops::Activation;
-use crate::weights;
 
 pub(super) const FAMILY: Family = Family { model_type: "distilbert", build };
 
@@ -17,7 +17,7 @@ const FIELDS: Fields = Fields {
     inner: "hidden_dim",
     heads: "n_heads",
     layers: "n_layers",
-    activation: ("activation", weights::Activation::GeluErf),
+    activation: ("activation", Activation::GeluErf),
 };
 
 const LAYER: LayerNames = LayerNames {
@@ -36,7 +36,7 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
     let config = &files.config;
     let parameters =
         Parameters::new(&files.checkpoints, &["distilbert."], options.dtype).biased(true);
-    let block = encoder::block(config, parameters, &FIELDS, LAYER, EPS)?;
+    let block = bert_like::block(config, &FIELDS, LAYER, EPS)?;
     let heads = Heads {
         pooler: None,
         classifier: Classifier {
@@ -54,12 +54,13 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
         detector: None,
         next_sentence: None,
     };
-    let encoder = Encoder {
+    let encoder = BertLike {
         embeddings: Embeddings { segments: 0, ..Embeddings::of(config, block.norm.width)? },
-        layers: encoder::layers(config, &FIELDS, "transformer.layer")?,
+        layers: bert_like::layers(config, &FIELDS, "transformer.layer")?,
         block,
         bias: None,
         heads,
     };
-    encoder.build(files, options)
+    let parameters = encoder.tie(config, &parameters)?;
+    encoder::build(files, options, &parameters, &encoder)
 }

@@ -1,10 +1,11 @@
 //! ELECTRA (Clark et al. 2020), generator and discriminator: BERT's layers behind word tables
 //! that may be narrower, and heads of their own.
 
-use super::encoder::{self, BERT_FIELDS, Embeddings, Encoder, MOST};
-use super::heads::{Classifier, Heads, MaskedLm};
-use super::post_norm::BERT_LAYER;
-use super::{BuildOptions, Family, Files, Model};
+use super::frame::bert_like::{self, BERT_FIELDS, BertLike, Embeddings};
+use super::frame::encoder;
+use super::frame::heads::{Classifier, Heads, MaskedLm};
+use super::frame::post_norm::BERT_LAYER;
+use super::model::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
 use crate::nn::Parameters;
 use crate::ops::Activation;
@@ -36,15 +37,16 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
     let config = &files.config;
     let parameters = Parameters::new(&files.checkpoints, &["electra."], options.dtype).biased(true);
     let eps = config.eps("layer_norm_eps", 1e-12)?;
-    let block = encoder::block(config, parameters, &BERT_FIELDS, BERT_LAYER, eps)?;
-    let width = config.usize_or("embedding_size", 128, 1..=MOST)?;
+    let block = bert_like::block(config, &BERT_FIELDS, BERT_LAYER, eps)?;
+    let width = config.size_or("embedding_size", 128)?;
     let projection = (width != block.norm.width).then_some("embeddings_project");
-    let encoder = Encoder {
+    let encoder = BertLike {
         embeddings: Embeddings { projection, ..Embeddings::of(config, width)? },
-        layers: encoder::layers(config, &BERT_FIELDS, "encoder.layer")?,
+        layers: bert_like::layers(config, &BERT_FIELDS, "encoder.layer")?,
         block,
         bias: None,
         heads: HEADS,
     };
-    encoder.build(files, options)
+    let parameters = encoder.tie(config, &parameters)?;
+    encoder::build(files, options, &parameters, &encoder)
 }

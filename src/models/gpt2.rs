@@ -2,18 +2,18 @@
 //! names of Hugging Face's `GPT2LMHeadModel`, with or without the `transformer.` prefix.
 //! Projections are stored `[n_in, n_out]` ("Conv1D").
 
-use super::decoder::{self, Decoder, MOST, Sizes, output_head};
-use super::{BuildOptions, Family, Files, Model};
+use super::frame::decoder::{self, Decoder};
+use super::frame::sizes::Sizes;
+use super::model::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
-use crate::graph::{Graph, Value};
-use crate::nn::{Attend, Heads, Norm, NormKind, Parameters, Sequence, activation, add, table};
-use crate::ops::{Activate, Activation, Matmul};
+use crate::graph::Value;
+use crate::nn::{Attend, Heads, Norm, NormKind, Parameters, Scope, Sequence};
+use crate::ops::Activation;
 use crate::weights::Config;
 
 pub(super) const FAMILY: Family = Family { model_type: "gpt2", build };
 
 struct Gpt2 {
-    parameters: Parameters,
     sizes: Sizes,
     inner: usize,
     norm: Norm,
@@ -34,24 +34,23 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
     let sizes = Sizes::read(config, SIZE_NAMES)?;
     config.check_divides("n_embd", sizes.hidden_size, "n_head", sizes.n_heads)?;
     check_features(config)?;
-    let kind = config.activation_or("activation_function", crate::weights::Activation::GeluTanh)?;
+    let activation = config.activation_or("activation_function", Activation::GeluTanh)?;
     let tied = config.bool_or("tie_word_embeddings", true)?;
     let parameters =
         Parameters::new(&files.checkpoints, &["transformer."], options.dtype).biased(true);
     let model = Gpt2 {
-        parameters: parameters.tie(tied, TABLES),
         sizes,
-        inner: config.usize_or("n_inner", 4 * sizes.hidden_size, 1..=MOST)?,
+        inner: config.size_or("n_inner", 4 * sizes.hidden_size)?,
         norm: Norm {
             width: sizes.hidden_size,
             eps: config.eps("layer_norm_epsilon", 1e-5)?,
             kind: NormKind::Layer,
         },
-        activation: activation(kind),
+        activation,
         scaled: config.bool_or("scale_attn_weights", true)?,
         scaled_by_layer: config.bool_or("scale_attn_by_inverse_layer_idx", false)?,
     };
-    decoder::build(files, options, sizes, &model)
+    decoder::build(files, options, &parameters.tie(tied, TABLES), &model)
 }
 
 /// `reorder_and_upcast_attn` only says in which precision scores are computed; they are f32 here.
@@ -67,45 +66,36 @@ fn check_features(config: &Config) -> Result<()> {
     Ok(())
 }
 
-impl Gpt2 {
-    /// `x weight + bias` with a weight stored `[n_in, n_out]`.
-    fn conv1d(
-        &self,
-        graph: &mut Graph,
-        name: &str,
-        x: Value,
-        [n_in, n_out]: [usize; 2],
-    ) -> Result<Value> {
-        let weight = self.parameters.transposed(&format!("{name}.weight"), [n_in, n_out])?;
-        let weight = graph.weight(weight);
-        let bias = graph.weight(self.parameters.vector(&format!("{name}.bias"), &[n_out])?);
-        let y = graph.apply(Matmul::linear(), [Some(x), Some(weight), None, None])?;
-        add(graph, y, bias)
-    }
+/// `x weight + bias` with a weight stored `[n_in, n_out]`.
+fn conv1d(at: &mut Scope, name: &str, x: Value, n_out: usize) -> Result<Value> {
+    let (name, n_in) = (at.name(name), at.width(x)?);
+    let weight = at.parameters().transposed(&format!("{name}.weight"), [n_in, n_out])?;
+    let bias = at.parameters().bias(&name, n_out)?;
+    at.project(x, weight, bias)
 }
 
 impl Decoder for Gpt2 {
-    fn embed(&self, graph: &mut Graph, ids: Value, sequence: &Sequence) -> Result<Value> {
-        let Sizes { vocab_size, max_tokens, hidden_size, .. } = self.sizes;
-        let words = table(graph, &self.parameters, TABLES[1], vocab_size, hidden_size)?;
-        let positions = table(graph, &self.parameters, "wpe.weight", max_tokens, hidden_size)?;
-        sequence.embed(graph, ids, words, Some(positions), 1.0)
+    const TABLES: [&str; 2] = TABLES;
+
+    fn sizes(&self) -> Sizes {
+        self.sizes
     }
 
-    fn layer(
-        &self,
-        graph: &mut Graph,
-        sequence: &Sequence,
-        layer: usize,
-        x: Value,
-    ) -> Result<Value> {
-        let at = format!("h.{layer}");
-        let name = |part: &str| format!("{at}.{part}");
+    fn embed(&self, at: &mut Scope, ids: Value, sequence: &Sequence) -> Result<Value> {
+        let Sizes { vocab_size, max_tokens, hidden_size, .. } = self.sizes;
+        let words = at.table(TABLES[1], vocab_size, hidden_size)?;
+        let positions = at.table("wpe.weight", max_tokens, hidden_size)?;
+        sequence.embed(at, ids, words, Some(positions), 1.0)
+    }
+
+    fn layer_name(&self, layer: usize) -> String {
+        format!("h.{layer}")
+    }
+
+    fn layer(&self, at: &mut Scope, layer: usize, sequence: &Sequence, x: Value) -> Result<Value> {
         let Sizes { hidden_size: width, n_heads, .. } = self.sizes;
-        let p = &self.parameters;
-        graph.enter(at.clone());
-        let h = self.norm.apply(graph, p, &name("ln_1"), x)?;
-        let packed = self.conv1d(graph, &name("attn.c_attn"), h, [width, 3 * width])?;
+        let h = at.norm("ln_1", self.norm, x)?;
+        let packed = conv1d(at, "attn.c_attn", h, 3 * width)?;
         let mut attend = Attend { causal: true, ..Attend::new(n_heads, width / n_heads) };
         if !self.scaled {
             attend.scale = 1.0;
@@ -113,26 +103,18 @@ impl Decoder for Gpt2 {
         if self.scaled_by_layer {
             attend.scale /= (layer + 1) as f32;
         }
-        let qkv = [0, 1, 2].map(|i| Heads { value: packed, column: i * width });
-        let context = attend.to_self(graph, sequence, &at, qkv)?;
-        let out = self.conv1d(graph, &name("attn.c_proj"), context, [width, width])?;
-        let x = add(graph, out, x)?;
+        let context = attend.to_self(at, sequence, Heads::packed(packed, width))?;
+        let out = conv1d(at, "attn.c_proj", context, width)?;
+        let x = at.add(out, x)?;
 
-        let h = self.norm.apply(graph, p, &name("ln_2"), x)?;
-        let h = self.conv1d(graph, &name("mlp.c_fc"), h, [width, self.inner])?;
-        let h = graph.apply(Activate { activation: self.activation }, [Some(h)])?;
-        let out = self.conv1d(graph, &name("mlp.c_proj"), h, [self.inner, width])?;
-        let x = add(graph, out, x)?;
-        graph.leave();
-        Ok(x)
+        let h = at.norm("ln_2", self.norm, x)?;
+        let h = conv1d(at, "mlp.c_fc", h, self.inner)?;
+        let h = at.activate(self.activation, h)?;
+        let out = conv1d(at, "mlp.c_proj", h, width)?;
+        at.add(out, x)
     }
 
-    fn finish(&self, graph: &mut Graph, x: Value) -> Result<Value> {
-        self.norm.apply(graph, &self.parameters, "ln_f", x)
-    }
-
-    fn logits(&self, graph: &mut Graph, x: Value) -> Result<Value> {
-        let dims = [self.sizes.vocab_size, self.sizes.hidden_size];
-        output_head(graph, &self.parameters, TABLES[0], dims, x)
+    fn finish(&self, at: &mut Scope, x: Value) -> Result<Value> {
+        at.norm("ln_f", self.norm, x)
     }
 }

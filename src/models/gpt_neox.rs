@@ -2,16 +2,14 @@
 //! side by side, with rotary positions on a part of every head, under the tensor names of
 //! Hugging Face's `GPTNeoXForCausalLM`, with or without the `gpt_neox.` prefix.
 
-use super::decoder::{self, Decoder, MOST, SIZE_NAMES, Sizes, output_head};
-use super::rope::RopeConfig;
-use super::{BuildOptions, Family, Files, Model};
+use super::frame::decoder::{self, Decoder};
+use super::frame::rope::RopeConfig;
+use super::frame::sizes::{SIZE_NAMES, Sizes};
+use super::model::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
-use crate::graph::{Graph, Value, Weight};
-use crate::nn::{
-    Attend, Heads, Norm, NormKind, Parameters, Sequence, activation, add, feed_forward, linear,
-    table,
-};
-use crate::ops::{Activation, Matmul};
+use crate::graph::{Value, Weight};
+use crate::nn::{Attend, Heads, Norm, NormKind, Parameters, Scope, Sequence};
+use crate::ops::Activation;
 
 pub(super) const FAMILY: Family = Family { model_type: "gpt_neox", build };
 
@@ -19,10 +17,8 @@ pub(super) const FAMILY: Family = Family { model_type: "gpt_neox", build };
 const TABLES: [&str; 2] = ["embed_out.weight", "embed_in.weight"];
 
 struct GptNeox {
-    /// Norms and feed-forward, which always have biases.
-    parameters: Parameters,
-    /// Holds the attention's projections.
-    attention: Parameters,
+    /// Whether the attention's projections have biases; norms and feed-forward always have.
+    attention_bias: bool,
     sizes: Sizes,
     head_dim: usize,
     inner: usize,
@@ -49,17 +45,15 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
         let found = format!("{}, {rotary_dim} columns of {head_dim}", rope.fraction);
         return Err(config.error("rotary_pct", found, "a share that rotates in pairs"));
     }
-    let kind = config.activation_or("hidden_act", crate::weights::Activation::GeluErf)?;
+    let activation = config.activation_or("hidden_act", Activation::GeluErf)?;
     let tied = config.bool_or("tie_word_embeddings", false)?;
     let parameters =
         Parameters::new(&files.checkpoints, &["gpt_neox."], options.dtype).biased(true);
-    let parameters = parameters.tie(tied, TABLES);
     let model = GptNeox {
-        attention: parameters.biased(config.bool_or("attention_bias", true)?),
-        parameters,
+        attention_bias: config.bool_or("attention_bias", true)?,
         sizes,
         head_dim,
-        inner: config.usize_field("intermediate_size", 1..=MOST)?,
+        inner: config.size("intermediate_size")?,
         norm: Norm {
             width: hidden_size,
             eps: config.eps("layer_norm_eps", 1e-5)?,
@@ -67,11 +61,11 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
         },
         rope,
         rotary_dim,
-        positions: sizes.positions(options),
+        positions: options.positions(sizes.max_tokens),
         parallel: config.bool_or("use_parallel_residual", true)?,
-        activation: activation(kind),
+        activation,
     };
-    decoder::build(files, options, sizes, &model)
+    decoder::build(files, options, &parameters.tie(tied, TABLES), &model)
 }
 
 impl GptNeox {
@@ -85,71 +79,43 @@ impl GptNeox {
         Ok(stacked.named(weight.name()))
     }
 
-    fn attend(
-        &self,
-        graph: &mut Graph,
-        sequence: &Sequence,
-        layer: &str,
-        x: Value,
-    ) -> Result<Value> {
-        let (p, width) = (&self.attention, self.sizes.hidden_size);
-        let name = format!("{layer}.attention.query_key_value");
-        let weight = p.matrix(&format!("{name}.weight"), &[3 * width, width])?;
-        let weight = graph.weight(self.by_projection(&weight)?);
-        let mut packed = graph.apply(Matmul::linear(), [Some(x), Some(weight), None, None])?;
-        if let Some(bias) = p.bias(&name, 3 * width)? {
-            let bias = graph.weight(self.by_projection(&bias)?);
-            packed = add(graph, packed, bias)?;
-        }
+    fn attend(&self, at: &mut Scope, sequence: &Sequence, x: Value) -> Result<Value> {
+        let width = self.sizes.hidden_size;
+        let name = at.name("attention.query_key_value");
+        let mut own = at.scope("attention").biased(self.attention_bias);
+        let weight = own.parameters().matrix(&format!("{name}.weight"), &[3 * width, width])?;
+        let bias = own.parameters().bias(&name, 3 * width)?;
+        let bias = bias.map(|bias| self.by_projection(&bias)).transpose()?;
+        let packed = own.project(x, self.by_projection(&weight)?, bias)?;
         let attend = Attend {
             causal: true,
-            rotary: Some(self.rope.rotary(graph, self.rotary_dim, self.positions)?),
+            rotary: Some(self.rope.rotary(&mut own, self.rotary_dim, self.positions)?),
             ..Attend::new(self.sizes.n_heads, self.head_dim)
         };
-        let qkv = [0, 1, 2].map(|i| Heads { value: packed, column: i * width });
-        let context = attend.to_self(graph, sequence, layer, qkv)?;
-        linear(graph, p, &format!("{layer}.attention.dense"), context, width, width)
+        let context = attend.to_self(&mut own, sequence, Heads::packed(packed, width))?;
+        own.linear("dense", context, width)
     }
 }
 
 impl Decoder for GptNeox {
-    fn embed(&self, graph: &mut Graph, ids: Value, sequence: &Sequence) -> Result<Value> {
-        let Sizes { vocab_size, hidden_size, .. } = self.sizes;
-        let words = table(graph, &self.parameters, TABLES[1], vocab_size, hidden_size)?;
-        sequence.embed(graph, ids, words, None, 1.0)
+    const TABLES: [&str; 2] = TABLES;
+
+    fn sizes(&self) -> Sizes {
+        self.sizes
     }
 
-    fn layer(
-        &self,
-        graph: &mut Graph,
-        sequence: &Sequence,
-        layer: usize,
-        x: Value,
-    ) -> Result<Value> {
-        let at = format!("layers.{layer}");
-        let name = |part: &str| format!("{at}.{part}");
-        let p = &self.parameters;
-        graph.enter(at.clone());
-        let h = self.norm.apply(graph, p, &name("input_layernorm"), x)?;
-        let attended = self.attend(graph, sequence, &at, h)?;
-        let after = add(graph, attended, x)?;
+    fn layer(&self, at: &mut Scope, _layer: usize, sequence: &Sequence, x: Value) -> Result<Value> {
+        let h = at.norm("input_layernorm", self.norm, x)?;
+        let attended = self.attend(at, sequence, h)?;
+        let after = at.add(attended, x)?;
         let read = if self.parallel { x } else { after };
-        let h = self.norm.apply(graph, p, &name("post_attention_layernorm"), read)?;
-        let names = [name("mlp.dense_h_to_4h"), name("mlp.dense_4h_to_h")];
-        let names = [names[0].as_str(), names[1].as_str()];
-        let sizes = [self.sizes.hidden_size, self.inner];
-        let out = feed_forward(graph, p, names, h, sizes, self.activation)?;
-        let x = add(graph, out, after)?;
-        graph.leave();
-        Ok(x)
+        let h = at.norm("post_attention_layernorm", self.norm, read)?;
+        let names = ["dense_h_to_4h", "dense_4h_to_h"];
+        let out = at.scope("mlp").feed_forward(names, h, self.inner, self.activation)?;
+        at.add(out, after)
     }
 
-    fn finish(&self, graph: &mut Graph, x: Value) -> Result<Value> {
-        self.norm.apply(graph, &self.parameters, "final_layer_norm", x)
-    }
-
-    fn logits(&self, graph: &mut Graph, x: Value) -> Result<Value> {
-        let dims = [self.sizes.vocab_size, self.sizes.hidden_size];
-        output_head(graph, &self.parameters, TABLES[0], dims, x)
+    fn finish(&self, at: &mut Scope, x: Value) -> Result<Value> {
+        at.norm("final_layer_norm", self.norm, x)
     }
 }

@@ -3,13 +3,14 @@
 //! Pre-norm decoder with RMS norms, grouped rotary attention and gated feed-forward, under the
 //! tensor names of Hugging Face's `LlamaForCausalLM`, with or without the `model.` prefix.
 
-use super::decoder::{self, Decoder, MOST, SIZE_NAMES, Sizes, TABLES, output_head, refuse};
-use super::grouped::{GroupedAttention, GroupedSizes, windows};
-use super::rope::RopeConfig;
-use super::{BuildOptions, Family, Files, Model};
+use super::frame::decoder::{self, Decoder, TABLES};
+use super::frame::grouped::{GATED, GroupedAttention, GroupedSizes, windows};
+use super::frame::rope::RopeConfig;
+use super::frame::sizes::{SIZE_NAMES, Sizes};
+use super::model::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
-use crate::graph::{Graph, Value};
-use crate::nn::{Norm, NormKind, Parameters, Sequence, activation, add, gated_feed_forward, table};
+use crate::graph::Value;
+use crate::nn::{Norm, NormKind, Parameters, Scope, Sequence};
 use crate::ops::Activation;
 use crate::weights::Config;
 
@@ -33,9 +34,8 @@ enum Variant {
 }
 
 struct Llama {
-    parameters: Parameters,
-    /// Holds the feed-forward's projections.
-    feed_forward: Parameters,
+    /// Whether the feed-forward's projections have biases.
+    mlp_bias: bool,
     sizes: Sizes,
     inner: usize,
     norm: Norm,
@@ -60,7 +60,6 @@ fn build(files: &Files, options: &BuildOptions, variant: Variant) -> Result<Mode
     let grouped = GroupedSizes::read(config, &sizes, defaults)?;
     let tied = config.bool_or("tie_word_embeddings", false)?;
     let parameters = Parameters::new(&files.checkpoints, &["model."], options.dtype);
-    let parameters = parameters.tie(tied, TABLES);
     let eps = config.eps("rms_norm_eps", 1e-6)?;
     let norm = |width| Norm { width, eps, kind: NormKind::Rms };
     let stated = |field: &str| config.bool_or(field, false);
@@ -75,25 +74,24 @@ fn build(files: &Files, options: &BuildOptions, variant: Variant) -> Result<Mode
     };
     let rope = RopeConfig::read(config, ["rope_theta", "partial_rotary_factor"], 1e4, 1.0)?;
     rope.check_whole(config)?;
-    let kind = config.activation_or("hidden_act", crate::weights::Activation::Silu)?;
+    let activation = config.activation_or("hidden_act", Activation::Silu)?;
     let model = Llama {
-        feed_forward: parameters.biased(mlp),
+        mlp_bias: mlp,
         sizes,
-        inner: config.usize_field("intermediate_size", 1..=MOST)?,
+        inner: config.size("intermediate_size")?,
         norm: norm(sizes.hidden_size),
         attention: GroupedAttention {
-            qkv: parameters.biased(qkv),
-            out: parameters.biased(out),
+            qkv_bias: qkv,
+            out_bias: out,
             head_norm: (variant == Variant::Qwen3).then(|| norm(grouped.head_dim)),
             sizes: grouped,
         },
         rope,
-        positions: sizes.positions(options),
+        positions: options.positions(sizes.max_tokens),
         windows: layer_windows(config, variant, sizes.n_layers)?,
-        activation: activation(kind),
-        parameters,
+        activation,
     };
-    decoder::build(files, options, sizes, &model)
+    decoder::build(files, options, &parameters.tie(tied, TABLES), &model)
 }
 
 /// How many tokens each layer sees: all of Mistral's layers slide if it has a window, Qwen's
@@ -101,70 +99,49 @@ fn build(files: &Files, options: &BuildOptions, variant: Variant) -> Result<Mode
 fn layer_windows(config: &Config, variant: Variant, n_layers: usize) -> Result<Vec<Option<usize>>> {
     match variant {
         Variant::Mistral => {
-            refuse(config, &["attention_bias", "mlp_bias"])?;
+            config.refuse(&["attention_bias", "mlp_bias"])?;
             // Only a `null` takes the window away.
-            let window = match config.opt_usize("sliding_window", 1..=MOST)? {
+            let window = match config.opt_size("sliding_window")? {
                 None if !config.states("sliding_window") => Some(4096),
                 found => found,
             };
             windows(config, n_layers, window, |_| window.is_some())
         }
         Variant::Qwen2 | Variant::Qwen3 => {
-            refuse(config, &["mlp_bias"])?;
+            config.refuse(&["mlp_bias"])?;
             let window = match config.bool_or("use_sliding_window", false)? {
-                true => Some(config.usize_or("sliding_window", 4096, 1..=MOST)?),
+                true => Some(config.size_or("sliding_window", 4096)?),
                 false => None,
             };
-            let first = config.usize_or("max_window_layers", 28, 0..=MOST)?;
+            let first = config.usize_or("max_window_layers", 28, 0..=Config::MOST)?;
             windows(config, n_layers, window, |layer| window.is_some() && layer >= first)
         }
         Variant::Llama => {
-            refuse(config, &["sliding_window", "use_sliding_window"])?;
+            config.refuse(&["sliding_window", "use_sliding_window"])?;
             windows(config, n_layers, None, |_| false)
         }
     }
 }
 
 impl Decoder for Llama {
-    fn embed(&self, graph: &mut Graph, ids: Value, sequence: &Sequence) -> Result<Value> {
-        let Sizes { vocab_size, hidden_size, .. } = self.sizes;
-        let words = table(graph, &self.parameters, TABLES[1], vocab_size, hidden_size)?;
-        sequence.embed(graph, ids, words, None, 1.0)
+    fn sizes(&self) -> Sizes {
+        self.sizes
     }
 
-    fn layer(
-        &self,
-        graph: &mut Graph,
-        sequence: &Sequence,
-        layer: usize,
-        x: Value,
-    ) -> Result<Value> {
-        let at = format!("layers.{layer}");
-        let name = |part: &str| format!("{at}.{part}");
-        let p = &self.parameters;
-        graph.enter(at.clone());
-        let h = self.norm.apply(graph, p, &name("input_layernorm"), x)?;
-        let mut attend = self.attention.attend(graph, &self.rope, self.positions)?;
+    fn layer(&self, at: &mut Scope, layer: usize, sequence: &Sequence, x: Value) -> Result<Value> {
+        let h = at.norm("input_layernorm", self.norm, x)?;
+        let mut attend = self.attention.attend(at, &self.rope, self.positions)?;
         attend.window = self.windows[layer];
-        let out = self.attention.apply(graph, sequence, &attend, &at, h)?;
-        let x = add(graph, out, x)?;
+        let out = self.attention.apply(at, sequence, &attend, h)?;
+        let x = at.add(out, x)?;
 
-        let h = self.norm.apply(graph, p, &name("post_attention_layernorm"), x)?;
-        let names = ["gate", "up", "down"].map(|part| name(&format!("mlp.{part}_proj")));
-        let names = [names[0].as_str(), names[1].as_str(), names[2].as_str()];
-        let sizes = [self.sizes.hidden_size, self.inner];
-        let out = gated_feed_forward(graph, &self.feed_forward, names, h, sizes, self.activation)?;
-        let x = add(graph, out, x)?;
-        graph.leave();
-        Ok(x)
+        let h = at.norm("post_attention_layernorm", self.norm, x)?;
+        let mut mlp = at.scope("mlp").biased(self.mlp_bias);
+        let out = mlp.gated_feed_forward(GATED, h, self.inner, self.activation)?;
+        at.add(out, x)
     }
 
-    fn finish(&self, graph: &mut Graph, x: Value) -> Result<Value> {
-        self.norm.apply(graph, &self.parameters, "norm", x)
-    }
-
-    fn logits(&self, graph: &mut Graph, x: Value) -> Result<Value> {
-        let dims = [self.sizes.vocab_size, self.sizes.hidden_size];
-        output_head(graph, &self.parameters, TABLES[0], dims, x)
+    fn finish(&self, at: &mut Scope, x: Value) -> Result<Value> {
+        at.norm("norm", self.norm, x)
     }
 }

@@ -1,9 +1,11 @@
 //! MPNet (Song et al. 2020): BERT's layers with T5's relative position bias, RoBERTa's positions
 //! and heads, and no segments.
 
-use super::encoder::{self, BERT_FIELDS, Bias, Embeddings, Encoder};
-use super::post_norm::LayerNames;
-use super::{BuildOptions, Family, Files, Model, roberta};
+use super::frame::bert_like::{self, BERT_FIELDS, BertLike, Bias, Embeddings};
+use super::frame::encoder;
+use super::frame::post_norm::LayerNames;
+use super::model::{BuildOptions, Family, Files, Model};
+use super::roberta;
 use crate::error::Result;
 use crate::nn::Parameters;
 
@@ -32,15 +34,16 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
     }
     let parameters = Parameters::new(&files.checkpoints, &["mpnet."], options.dtype).biased(true);
     let eps = config.eps("layer_norm_eps", 1e-12)?;
-    let block = encoder::block(config, parameters, &BERT_FIELDS, LAYER, eps)?;
+    let block = bert_like::block(config, &BERT_FIELDS, LAYER, eps)?;
     let embeddings = Embeddings::of(config, block.norm.width)?;
     let table = "encoder.relative_attention_bias.weight";
-    let encoder = Encoder {
+    let encoder = BertLike {
         embeddings: Embeddings { segments: 0, padding: Some(PADDING), ..embeddings },
-        layers: encoder::layers(config, &BERT_FIELDS, "encoder.layer")?,
+        layers: bert_like::layers(config, &BERT_FIELDS, "encoder.layer")?,
         block,
         bias: Some(Bias { table, buckets, max_distance: 128 }),
         heads: roberta::HEADS,
     };
-    encoder.build(files, options)
+    let parameters = encoder.tie(config, &parameters)?;
+    encoder::build(files, options, &parameters, &encoder)
 }

@@ -1,10 +1,11 @@
 //! RoBERTa (Liu et al. 2019) and what keeps its architecture, XLM-RoBERTa and CamemBERT: BERT's
 //! layers, with positions that begin behind the padding id, and heads of its own.
 
-use super::encoder::{self, BERT_FIELDS, Embeddings, Encoder};
-use super::heads::{Classifier, Heads, MaskedLm};
-use super::post_norm::BERT_LAYER;
-use super::{BuildOptions, Family, Files, Model};
+use super::frame::bert_like::{self, BERT_FIELDS, BertLike, Embeddings};
+use super::frame::encoder;
+use super::frame::heads::{Classifier, Heads, MaskedLm};
+use super::frame::post_norm::BERT_LAYER;
+use super::model::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
 use crate::nn::Parameters;
 use crate::ops::Activation;
@@ -35,18 +36,20 @@ pub(super) const HEADS: Heads = Heads {
 
 fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
     let parameters = Parameters::new(&files.checkpoints, &["roberta."], options.dtype).biased(true);
-    encoder(&files.config, parameters)?.build(files, options)
+    let encoder = encoder(&files.config)?;
+    let parameters = encoder.tie(&files.config, &parameters)?;
+    encoder::build(files, options, &parameters, &encoder)
 }
 
-/// The encoder that `config` describes, with tensors found through `parameters`.
-pub(super) fn encoder(config: &Config, parameters: Parameters) -> Result<Encoder> {
+/// The encoder that `config` describes.
+pub(super) fn encoder(config: &Config) -> Result<BertLike> {
     let eps = config.eps("layer_norm_eps", 1e-12)?;
-    let block = encoder::block(config, parameters, &BERT_FIELDS, BERT_LAYER, eps)?;
+    let block = bert_like::block(config, &BERT_FIELDS, BERT_LAYER, eps)?;
     let embeddings = Embeddings::of(config, block.norm.width)?;
     let padding = config.token_id("pad_token_id", embeddings.vocab_size)?.unwrap_or(1);
-    Ok(Encoder {
+    Ok(BertLike {
         embeddings: Embeddings { padding: Some(padding), ..embeddings },
-        layers: encoder::layers(config, &BERT_FIELDS, "encoder.layer")?,
+        layers: bert_like::layers(config, &BERT_FIELDS, "encoder.layer")?,
         block,
         bias: None,
         heads: HEADS,

@@ -2,15 +2,12 @@
 //! biases, RMS norms, scores that are not scaled, and positions only as a bias by the bucketed
 //! distance of two tokens. Names are those of `T5ForConditionalGeneration`.
 
-use super::decoder::{MOST, output_head};
-use super::seq2seq::{self, Sizes, Stacks};
-use super::{BuildOptions, DecoderInfo, Family, Files, Model, UNLIMITED};
+use super::frame::seq2seq::{self, Seen, Side, StackSizes, Stacks};
+use super::info::{DecoderInfo, UNLIMITED};
+use super::model::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
-use crate::graph::{Graph, Value};
-use crate::nn::{
-    Attend, Heads, Memory, Norm, NormKind, Parameters, RelativeBias, Sequence, activation, add,
-    feed_forward, gated_feed_forward, linear, table,
-};
+use crate::graph::Value;
+use crate::nn::{Attend, Heads, Norm, NormKind, Parameters, RelativeBias, Scope, Sequence};
 use crate::ops::{Activation, Scale};
 use crate::weights::Config;
 
@@ -21,7 +18,6 @@ pub(super) const MT5: Family = Family { model_type: "mt5", build };
 const HEAD: &str = "lm_head.weight";
 
 struct T5Model {
-    parameters: Parameters,
     norm: Norm,
     attend: Attend,
     vocab_size: usize,
@@ -39,16 +35,19 @@ struct T5Model {
 
 fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
     let config = &files.config;
-    let t5 = T5Model::read(files, options)?;
+    let parameters = Parameters::new(&files.checkpoints, &[], options.dtype).biased(false);
+    let t5 = T5Model::read(config)?;
+    let tied = config.opt_bool("tie_word_embeddings")? != Some(false);
+    let parameters = parameters.tie(tied, [HEAD, words(&parameters)]);
     let size = DecoderInfo { vocab_size: t5.vocab_size, max_tokens: UNLIMITED };
-    let sizes = Sizes {
+    let sizes = StackSizes {
         encoder: size,
         decoder: size,
         hidden_size: t5.d_model,
         n_layers: t5.n_layers,
         n_heads: t5.attend.n_heads,
     };
-    seq2seq::build(&t5, config, options, sizes)
+    seq2seq::build(files, options, &parameters, sizes, &t5)
 }
 
 /// `feed_forward_proj`: an activation, or `gated-` and the gate's; `dense_act_fn` and
@@ -70,17 +69,14 @@ fn feed_forward_kind(config: &Config, default: &str) -> Result<(bool, Activation
         Some(name) => config.activation_named("dense_act_fn", name)?,
         None => config.activation_named(field, name)?,
     };
-    Ok((config.bool_or("is_gated_act", gated)?, activation(kind)))
+    Ok((config.bool_or("is_gated_act", gated)?, kind))
 }
 
 impl T5Model {
-    fn read(files: &Files, options: &BuildOptions) -> Result<Self> {
-        let config = &files.config;
-        let parameters = Parameters::new(&files.checkpoints, &[], options.dtype).biased(false);
+    fn read(config: &Config) -> Result<Self> {
         let mt5 = config.model_type()? == MT5.model_type;
-        let size = |field| config.usize_field(field, 1..=MOST);
-        let d_model = size("d_model")?;
-        let n_layers = config.usize_field("num_layers", 1..=4096)?;
+        let d_model = config.size("d_model")?;
+        let n_layers = config.layers("num_layers")?;
         let field = "relative_attention_num_buckets";
         let n_buckets = config.usize_or(field, 32, 4..=1 << 16)?;
         // Half of a decoder's buckets hold one distance each; the others lie beyond them.
@@ -91,110 +87,37 @@ impl T5Model {
         let tied = config.opt_bool("tie_word_embeddings")?;
         // T5 scales before its table where that was tied when it was trained; mT5 never does.
         let scaled = !mt5 && config.bool_or("scale_decoder_outputs", tied != Some(false))?;
-        let parameters = parameters.tie(tied != Some(false), [HEAD, words(&parameters)]);
         Ok(Self {
             norm: Norm {
                 width: d_model,
                 eps: config.eps("layer_norm_epsilon", 1e-6)?,
                 kind: NormKind::Rms,
             },
-            attend: Attend { scale: 1.0, ..Attend::new(size("num_heads")?, size("d_kv")?) },
-            vocab_size: size("vocab_size")?,
+            attend: Attend {
+                scale: 1.0,
+                ..Attend::new(config.size("num_heads")?, config.size("d_kv")?)
+            },
+            vocab_size: config.size("vocab_size")?,
             d_model,
-            d_ff: size("d_ff")?,
+            d_ff: config.size("d_ff")?,
             n_layers,
-            n_decoder_layers: config.usize_or("num_decoder_layers", n_layers, 1..=4096)?,
+            n_decoder_layers: config.layers_or("num_decoder_layers", n_layers)?,
             n_buckets,
             max_distance,
             activation,
             gated,
             head_scale: scaled.then(|| (1.0 / (d_model as f64).sqrt()) as f32),
-            parameters,
         })
     }
 
-    /// Hidden states of one stack, `encoder` or `decoder`; the latter attends to `memory` too.
-    fn stack(
-        &self,
-        graph: &mut Graph,
-        stack: &str,
-        ids: Value,
-        sequence: &Sequence,
-        memory: Option<&Memory>,
-    ) -> Result<Vec<Value>> {
-        let p = &self.parameters;
-        graph.enter(format!("{stack}.embed_tokens"));
-        let words = p.tied(&format!("{stack}.embed_tokens.weight"), words(p))?.to_owned();
-        let words = table(graph, p, &words, self.vocab_size, self.d_model)?;
-        let x = sequence.embed(graph, ids, words, None, 1.0)?;
-        graph.leave();
-        let name = format!("{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight");
-        let bias = p.vector(&name, &[self.n_buckets, self.attend.n_heads])?;
-        let bias = graph.weight(bias);
-        let both = memory.is_none();
-        let bias = RelativeBias::new(graph, bias, both, self.n_buckets, self.max_distance)?;
-        let attend = Attend { causal: !both, bias: Some(bias), ..self.attend.clone() };
-        let mut states = vec![x];
-        for layer in 0..if both { self.n_layers } else { self.n_decoder_layers } {
-            let name = format!("{stack}.block.{layer}");
-            graph.enter(name.clone());
-            let x = states[states.len() - 1];
-            states.push(self.block(graph, &name, x, sequence, &attend, memory)?);
-            graph.leave();
-        }
-        graph.enter(format!("{stack}.final_layer_norm"));
-        let last = states.len() - 1;
-        let name = format!("{stack}.final_layer_norm");
-        states[last] = self.norm.apply(graph, p, &name, states[last])?;
-        graph.leave();
-        Ok(states)
-    }
-
-    /// `x + part(norm(x))` for self-attention, cross-attention and feed-forward.
-    fn block(
-        &self,
-        graph: &mut Graph,
-        block: &str,
-        x: Value,
-        sequence: &Sequence,
-        attend: &Attend,
-        memory: Option<&Memory>,
-    ) -> Result<Value> {
-        let (p, width) = (&self.parameters, self.d_model);
-        let inner = self.attend.n_heads * self.attend.head_dim;
-        let name = |part: &str| format!("{block}.layer.{part}");
-
-        let h = self.norm.apply(graph, p, &name("0.layer_norm"), x)?;
-        let mut project =
-            |part| linear(graph, p, &name(&format!("0.SelfAttention.{part}")), h, width, inner);
-        let qkv = [project("q")?.into(), project("k")?.into(), project("v")?.into()];
-        let h = attend.to_self(graph, sequence, block, qkv)?;
-        let h = linear(graph, p, &name("0.SelfAttention.o"), h, inner, width)?;
-        let mut x = add(graph, h, x)?;
-
-        if let Some(memory) = memory {
-            let h = self.norm.apply(graph, p, &name("1.layer_norm"), x)?;
-            let q = linear(graph, p, &name("1.EncDecAttention.q"), h, width, inner)?;
-            let keys = |graph: &mut Graph, memory| self.cross_keys(graph, block, memory);
-            let h = memory.attend(graph, &self.attend, block, q.into(), keys)?;
-            let h = linear(graph, p, &name("1.EncDecAttention.o"), h, inner, width)?;
-            x = add(graph, h, x)?;
-        }
-
-        let last = if memory.is_some() { "2" } else { "1" };
-        let name = |part: &str| name(&format!("{last}.{part}"));
-        let h = self.norm.apply(graph, p, &name("layer_norm"), x)?;
-        let sizes = [width, self.d_ff];
-        let h = if self.gated {
-            let names = ["wi_0", "wi_1", "wo"].map(|n| name(&format!("DenseReluDense.{n}")));
-            let names = names.each_ref().map(String::as_str);
-            gated_feed_forward(graph, p, names, h, sizes, self.activation)?
-        } else {
-            let names = ["wi", "wo"].map(|n| name(&format!("DenseReluDense.{n}")));
-            let names = names.each_ref().map(String::as_str);
-            feed_forward(graph, p, names, h, sizes, self.activation)?
-        };
-        add(graph, h, x)
+    /// How a stack attends to itself: with the bias of its first layer.
+    fn attend(&self, at: &mut Scope, side: Side) -> Result<Attend> {
+        let name = format!("{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight");
+        let table = at.parameters().vector(&name, &[self.n_buckets, self.attend.n_heads])?;
+        let table = at.weight(table);
+        let both = side == Side::Encoder;
+        let bias = Some(RelativeBias::new(at, table, both, self.n_buckets, self.max_distance)?);
+        Ok(Attend { causal: !both, bias, ..self.attend.clone() })
     }
 }
 
@@ -208,46 +131,77 @@ fn words(parameters: &Parameters) -> &'static str {
 }
 
 impl Stacks for T5Model {
-    fn encode(&self, graph: &mut Graph, ids: Value, sequence: &Sequence) -> Result<Vec<Value>> {
-        self.stack(graph, "encoder", ids, sequence, None)
+    fn n_layers(&self, side: Side) -> usize {
+        match side {
+            Side::Encoder => self.n_layers,
+            Side::Decoder => self.n_decoder_layers,
+        }
     }
 
-    fn decoder_layers(&self) -> Vec<String> {
-        (0..self.n_decoder_layers).map(|layer| format!("decoder.block.{layer}")).collect()
+    fn embed(&self, at: &mut Scope, side: Side, ids: Value, sequence: &Sequence) -> Result<Value> {
+        at.group(&format!("{side}.embed_tokens"), |at| {
+            let own = format!("{side}.embed_tokens.weight");
+            let words = at.parameters().tied(&own, words(at.parameters()))?.to_owned();
+            let words = at.table(&words, self.vocab_size, self.d_model)?;
+            sequence.embed(at, ids, words, None, 1.0)
+        })
+    }
+
+    fn layer_name(&self, side: Side, layer: usize) -> String {
+        format!("{side}.block.{layer}")
+    }
+
+    /// `x + part(norm(x))` for self-attention, cross-attention and feed-forward.
+    fn layer(&self, at: &mut Scope, seen: Seen, x: Value) -> Result<Value> {
+        let Seen { side, sequence, memory } = seen;
+        let (norm, width) = (self.norm, self.d_model);
+        let inner = self.attend.n_heads * self.attend.head_dim;
+        let attend = self.attend(at, side)?;
+        let mut x = at.scope("layer.0").residual("layer_norm", norm, true, x, |at, h| {
+            let mut at = at.scope("SelfAttention");
+            let qkv = at.qkv(["q", "k", "v"], h, inner)?;
+            let h = attend.to_self(&mut at, sequence, qkv)?;
+            at.linear("o", h, width)
+        })?;
+        if let Some(memory) = memory {
+            x = at.residual("layer.1.layer_norm", norm, true, x, |at, h| {
+                let q = at.linear("layer.1.EncDecAttention.q", h, inner)?.into();
+                let keys = |at: &mut Scope, memory| self.cross_keys(at, memory);
+                let h = memory.attend(at, &self.attend, q, keys)?;
+                at.linear("layer.1.EncDecAttention.o", h, width)
+            })?;
+        }
+        let last = if memory.is_some() { "layer.2" } else { "layer.1" };
+        at.scope(last).residual("layer_norm", norm, true, x, |at, h| {
+            let (mut at, f) = (at.scope("DenseReluDense"), self.activation);
+            match self.gated {
+                true => at.gated_feed_forward(["wi_0", "wi_1", "wo"], h, self.d_ff, f),
+                false => at.feed_forward(["wi", "wo"], h, self.d_ff, f),
+            }
+        })
+    }
+
+    fn finish(&self, at: &mut Scope, side: Side, x: Value) -> Result<Value> {
+        at.layer(&format!("{side}.final_layer_norm"), |at| at.norm("", self.norm, x))
     }
 
     fn cross(&self) -> Attend {
         self.attend.clone()
     }
 
-    fn cross_keys(&self, graph: &mut Graph, layer: &str, memory: Value) -> Result<[Heads; 2]> {
+    fn cross_keys(&self, at: &mut Scope, memory: Value) -> Result<[Heads; 2]> {
         let inner = self.attend.n_heads * self.attend.head_dim;
-        let mut project = |part| {
-            let name = format!("{layer}.layer.1.EncDecAttention.{part}");
-            linear(graph, &self.parameters, &name, memory, self.d_model, inner)
-        };
-        Ok([project("k")?.into(), project("v")?.into()])
+        let mut at = at.scope("layer.1.EncDecAttention");
+        Ok([at.linear("k", memory, inner)?.into(), at.linear("v", memory, inner)?.into()])
     }
 
-    fn decode(
-        &self,
-        graph: &mut Graph,
-        ids: Value,
-        sequence: &Sequence,
-        memory: &Memory,
-    ) -> Result<Vec<Value>> {
-        self.stack(graph, "decoder", ids, sequence, Some(memory))
-    }
-
-    fn head(&self, graph: &mut Graph, last: Value) -> Result<Value> {
-        graph.enter("lm_head");
-        let mut x = last;
-        if let Some(scale) = self.head_scale {
-            x = graph.apply(Scale { scale, cap: None }, [Some(x)])?;
-        }
-        let dims = [self.vocab_size, self.d_model];
-        let logits = output_head(graph, &self.parameters, HEAD, dims, x)?;
-        graph.leave();
-        Ok(logits)
+    fn head(&self, at: &mut Scope, last: Value) -> Result<Value> {
+        at.group("lm_head", |at| {
+            let x = match self.head_scale {
+                Some(scale) => at.apply(Scale { scale, cap: None }, [Some(last)])?,
+                None => last,
+            };
+            at.output(HEAD, x, self.vocab_size)
+        })
     }
 }

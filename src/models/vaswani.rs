@@ -4,22 +4,17 @@
 
 use std::ops::Range;
 
-use super::decoder::{MOST, output_head};
-use super::seq2seq::{self, Sizes, Stacks};
-use super::{BuildOptions, DecoderInfo, Family, Files, Model};
+use super::frame::seq2seq::{self, Seen, Side, StackSizes, Stacks};
+use super::info::DecoderInfo;
+use super::model::{BuildOptions, Family, Files, Model};
 use crate::error::Result;
-use crate::graph::{Graph, Value};
-use crate::nn::{
-    Attend, Heads, Memory, Norm, NormKind, Parameters, Sequence, activation, add, feed_forward,
-    linear, sinusoid, table,
-};
-use crate::ops::{Activation, Matmul, Sinusoid};
-use crate::weights;
+use crate::graph::Value;
+use crate::nn::{Attend, Heads, Norm, NormKind, Parameters, Scope, Sequence, sinusoid};
+use crate::ops::{Activation, Sinusoid};
 
 pub(super) const FAMILY: Family = Family { model_type: "vaswani2017", build };
 
 struct Vaswani {
-    parameters: Parameters,
     norm: Norm,
     attend: Attend,
     vocab_size: usize,
@@ -38,34 +33,33 @@ struct Vaswani {
 
 fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
     let config = &files.config;
-    let d_model = config.usize_field("d_model", 1..=MOST)?;
-    let n_heads = config.usize_field("nhead", 1..=MOST)?;
+    let d_model = config.size("d_model")?;
+    let n_heads = config.size("nhead")?;
     config.check_divides("d_model", d_model, "nhead", n_heads)?;
     let field = "positional_encoding";
     let interleaved = "sinusoidal_interleaved";
     if let Some(kind) = config.opt_str(field)?.filter(|kind| *kind != interleaved) {
         return Err(config.error(field, format!("`{kind}`"), format!("`{interleaved}`")));
     }
-    let kind = config.activation_or("activation", weights::Activation::Relu)?;
-    let max_tokens = config.usize_field("max_len", 1..=MOST)?;
+    let activation = config.activation_or("activation", Activation::Relu)?;
+    let max_tokens = config.size("max_len")?;
     let scaled = config.bool_or("scale_embedding", true)?;
     let tied = config.bool_or("tie_embeddings", true)?;
+    let parameters = Parameters::new(&files.checkpoints, &[], options.dtype).biased(true);
+    let parameters = parameters.tie(tied, [OUTPUT, SOURCE]);
     let model = Vaswani {
-        parameters: Parameters::new(&files.checkpoints, &[], options.dtype)
-            .biased(true)
-            .tie(tied, [OUTPUT, SOURCE]),
         norm: Norm {
             width: d_model,
             eps: config.eps("layer_norm_eps", 1e-5)?,
             kind: NormKind::Layer,
         },
         attend: Attend::new(n_heads, d_model / n_heads),
-        vocab_size: config.usize_field("vocab_size", 1..=MOST)?,
-        positions: options.max_tokens.map_or(max_tokens, |most| most.clamp(1, max_tokens)),
-        n_layers: config.usize_field("num_encoder_layers", 1..=4096)?,
-        n_decoder_layers: config.usize_field("num_decoder_layers", 1..=4096)?,
-        inner: config.usize_field("dim_feedforward", 1..=MOST)?,
-        activation: activation(kind),
+        vocab_size: config.size("vocab_size")?,
+        positions: options.positions(max_tokens),
+        n_layers: config.layers("num_encoder_layers")?,
+        n_decoder_layers: config.layers("num_decoder_layers")?,
+        inner: config.size("dim_feedforward")?,
+        activation,
         norm_first: config.bool_or("norm_first", false)?,
         final_norm: config.bool_or("final_norm", true)?,
         tied,
@@ -74,97 +68,20 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
     };
     let size = DecoderInfo { vocab_size: model.vocab_size, max_tokens };
     let (n_layers, hidden_size) = (model.n_layers, d_model);
-    let sizes = Sizes { encoder: size, decoder: size, hidden_size, n_layers, n_heads };
-    seq2seq::build(&model, config, options, sizes)
+    let sizes = StackSizes { encoder: size, decoder: size, hidden_size, n_layers, n_heads };
+    seq2seq::build(files, options, &parameters, sizes, &model)
 }
 
 impl Vaswani {
     /// Some of the three projections of the attention `name`, side by side: `range` counts in
     /// query, key, value.
-    fn project(
-        &self,
-        graph: &mut Graph,
-        name: &str,
-        range: Range<usize>,
-        x: Value,
-    ) -> Result<Value> {
+    fn project(&self, at: &mut Scope, name: &str, range: Range<usize>, x: Value) -> Result<Value> {
         let width = self.norm.width;
         let rows = range.start * width..range.end * width;
-        let weight =
-            self.parameters.matrix(&format!("{name}.in_proj_weight"), &[3 * width, width])?;
-        let bias = self.parameters.vector(&format!("{name}.in_proj_bias"), &[3 * width])?;
-        let weight = graph.weight(weight.rows(rows.clone())?);
-        let bias = graph.weight(bias.rows(rows)?);
-        let y = graph.apply(Matmul::linear(), [Some(x), Some(weight), None, None])?;
-        add(graph, y, bias)
-    }
-
-    /// Hidden states of one stack, `encoder` or `decoder`; the latter attends to `memory` too.
-    fn stack(
-        &self,
-        graph: &mut Graph,
-        stack: &str,
-        ids: Value,
-        sequence: &Sequence,
-        memory: Option<&Memory>,
-    ) -> Result<Vec<Value>> {
-        let (p, width) = (&self.parameters, self.norm.width);
-        graph.enter(format!("{stack}.embed"));
-        let own = if memory.is_some() && !self.tied { TARGET } else { SOURCE };
-        let words = table(graph, p, own, self.vocab_size, width)?;
-        let positions = sinusoid(graph, self.positions, width, Sinusoid::Interleaved)?;
-        let x = sequence.embed(graph, ids, words, Some(positions), self.scale)?;
-        graph.leave();
-        let n_layers = if memory.is_some() { self.n_decoder_layers } else { self.n_layers };
-        let mut states = vec![x];
-        for layer in 0..n_layers {
-            let at = layer_name(stack, layer);
-            graph.enter(at.clone());
-            states.push(self.layer(graph, &at, states[layer], sequence, memory)?);
-            graph.leave();
-        }
-        if self.final_norm {
-            let name = format!("transformer.{stack}.norm");
-            graph.enter(name.clone());
-            states[n_layers] = self.norm.apply(graph, p, &name, states[n_layers])?;
-            graph.leave();
-        }
-        Ok(states)
-    }
-
-    fn layer(
-        &self,
-        graph: &mut Graph,
-        at: &str,
-        x: Value,
-        sequence: &Sequence,
-        memory: Option<&Memory>,
-    ) -> Result<Value> {
-        let (p, norm, width) = (&self.parameters, self.norm, self.norm.width);
-        let first = self.norm_first;
-        let name = |part: &str| format!("{at}.{part}");
-
-        let attend = Attend { causal: memory.is_some(), ..self.attend.clone() };
-        let mut x = norm.around(graph, p, &name("norm1"), first, x, |graph, h| {
-            let value = self.project(graph, &name("self_attn"), 0..3, h)?;
-            let qkv = [0, 1, 2].map(|i| Heads { value, column: i * width });
-            let h = attend.to_self(graph, sequence, at, qkv)?;
-            linear(graph, p, &name("self_attn.out_proj"), h, width, width)
-        })?;
-        if let Some(memory) = memory {
-            x = norm.around(graph, p, &name("norm2"), first, x, |graph, h| {
-                let q = self.project(graph, &name("multihead_attn"), 0..1, h)?.into();
-                let keys = |graph: &mut Graph, memory| self.cross_keys(graph, at, memory);
-                let h = memory.attend(graph, &self.attend, at, q, keys)?;
-                linear(graph, p, &name("multihead_attn.out_proj"), h, width, width)
-            })?;
-        }
-        let last = if memory.is_some() { "norm3" } else { "norm2" };
-        norm.around(graph, p, &name(last), first, x, |graph, h| {
-            let names = [name("linear1"), name("linear2")];
-            let names = names.each_ref().map(String::as_str);
-            feed_forward(graph, p, names, h, [width, self.inner], self.activation)
-        })
+        let (name, p) = (at.name(name), at.parameters());
+        let weight = p.matrix(&format!("{name}.in_proj_weight"), &[3 * width, width])?;
+        let bias = p.vector(&format!("{name}.in_proj_bias"), &[3 * width])?;
+        at.project(x, weight.rows(rows.clone())?, Some(bias.rows(rows)?))
     }
 }
 
@@ -173,47 +90,75 @@ const OUTPUT: &str = "generator.weight";
 const SOURCE: &str = "src_embed.weight";
 const TARGET: &str = "tgt_embed.weight";
 
-fn layer_name(stack: &str, layer: usize) -> String {
-    format!("transformer.{stack}.layers.{layer}")
-}
-
 impl Stacks for Vaswani {
-    fn encode(&self, graph: &mut Graph, ids: Value, sequence: &Sequence) -> Result<Vec<Value>> {
-        self.stack(graph, "encoder", ids, sequence, None)
+    fn n_layers(&self, side: Side) -> usize {
+        match side {
+            Side::Encoder => self.n_layers,
+            Side::Decoder => self.n_decoder_layers,
+        }
     }
 
-    fn decoder_layers(&self) -> Vec<String> {
-        (0..self.n_decoder_layers).map(|layer| layer_name("decoder", layer)).collect()
+    fn embed(&self, at: &mut Scope, side: Side, ids: Value, sequence: &Sequence) -> Result<Value> {
+        at.group(&format!("{side}.embed"), |at| {
+            let own = if side == Side::Decoder && !self.tied { TARGET } else { SOURCE };
+            let words = at.table(own, self.vocab_size, self.norm.width)?;
+            let positions = sinusoid(at, self.positions, self.norm.width, Sinusoid::Interleaved)?;
+            sequence.embed(at, ids, words, Some(positions), self.scale)
+        })
+    }
+
+    fn layer_name(&self, side: Side, layer: usize) -> String {
+        format!("transformer.{side}.layers.{layer}")
+    }
+
+    fn layer(&self, at: &mut Scope, seen: Seen, x: Value) -> Result<Value> {
+        let Seen { side, sequence, memory } = seen;
+        let (norm, width) = (self.norm, self.norm.width);
+        let first = self.norm_first;
+        let attend = Attend { causal: side == Side::Decoder, ..self.attend.clone() };
+        let mut x = at.residual("norm1", norm, first, x, |at, h| {
+            let packed = self.project(at, "self_attn", 0..3, h)?;
+            let h = attend.to_self(at, sequence, Heads::packed(packed, width))?;
+            at.linear("self_attn.out_proj", h, width)
+        })?;
+        if let Some(memory) = memory {
+            x = at.residual("norm2", norm, first, x, |at, h| {
+                let q = self.project(at, "multihead_attn", 0..1, h)?.into();
+                let keys = |at: &mut Scope, memory| self.cross_keys(at, memory);
+                let h = memory.attend(at, &self.attend, q, keys)?;
+                at.linear("multihead_attn.out_proj", h, width)
+            })?;
+        }
+        let last = if memory.is_some() { "norm3" } else { "norm2" };
+        at.residual(last, norm, first, x, |at, h| {
+            at.feed_forward(["linear1", "linear2"], h, self.inner, self.activation)
+        })
+    }
+
+    fn finish(&self, at: &mut Scope, side: Side, x: Value) -> Result<Value> {
+        match self.final_norm {
+            true => at.layer(&format!("transformer.{side}.norm"), |at| at.norm("", self.norm, x)),
+            false => Ok(x),
+        }
     }
 
     fn cross(&self) -> Attend {
         self.attend.clone()
     }
 
-    fn cross_keys(&self, graph: &mut Graph, layer: &str, memory: Value) -> Result<[Heads; 2]> {
-        let value = self.project(graph, &format!("{layer}.multihead_attn"), 1..3, memory)?;
-        Ok([0, 1].map(|i| Heads { value, column: i * self.norm.width }))
+    fn cross_keys(&self, at: &mut Scope, memory: Value) -> Result<[Heads; 2]> {
+        let packed = self.project(at, "multihead_attn", 1..3, memory)?;
+        Ok(Heads::packed(packed, self.norm.width))
     }
 
-    fn decode(
-        &self,
-        graph: &mut Graph,
-        ids: Value,
-        sequence: &Sequence,
-        memory: &Memory,
-    ) -> Result<Vec<Value>> {
-        self.stack(graph, "decoder", ids, sequence, Some(memory))
-    }
-
-    fn head(&self, graph: &mut Graph, last: Value) -> Result<Value> {
-        graph.enter("generator");
-        let (p, sizes) = (&self.parameters, [self.vocab_size, self.norm.width]);
-        let mut logits = output_head(graph, p, OUTPUT, sizes, last)?;
-        if self.generator_bias {
-            let bias = graph.weight(p.vector("generator.bias", &[self.vocab_size])?);
-            logits = add(graph, logits, bias)?;
-        }
-        graph.leave();
-        Ok(logits)
+    fn head(&self, at: &mut Scope, last: Value) -> Result<Value> {
+        at.group("generator", |at| {
+            let logits = at.output(OUTPUT, last, self.vocab_size)?;
+            if !self.generator_bias {
+                return Ok(logits);
+            }
+            let bias = at.vector("generator.bias", &[self.vocab_size])?;
+            at.add(logits, bias)
+        })
     }
 }

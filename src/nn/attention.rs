@@ -1,11 +1,14 @@
 //! Self-attention over a sequence, with or without kept keys and values.
 
+use std::sync::Arc;
+
+use super::Scope;
 use super::rotary::Rotary;
 use super::sequence::Sequence;
 use crate::error::Result;
-use crate::graph::{Graph, Value, Weight};
-use crate::ops::{Attention, CacheAppend, HeadLayout, relative_buckets};
-use crate::tensor::{DType, Dim, Shape, SymMeta, Tensor};
+use crate::graph::{Graph, Value, Weight, WeightSource};
+use crate::ops::{Attention, CacheAppend, relative_bucket};
+use crate::tensor::{DType, Dim, Meta, Shape, SymMeta};
 
 /// Queries, keys or values: f32 [batch, tokens, columns] with heads side by side from `column`
 /// on.
@@ -15,6 +18,13 @@ pub struct Heads {
     pub value: Value,
     /// First column of the first head.
     pub column: usize,
+}
+
+impl Heads {
+    /// The parts, `width` columns each, of one projection that has them side by side.
+    pub fn packed<const N: usize>(value: Value, width: usize) -> [Self; N] {
+        std::array::from_fn(|i| Self { value, column: i * width })
+    }
 }
 
 impl From<Value> for Heads {
@@ -34,17 +44,42 @@ pub struct RelativeBias {
 impl RelativeBias {
     /// From the checkpoint's table f32 [n_buckets, n_heads].
     pub fn new(
-        graph: &mut Graph,
+        at: &mut Scope,
         table: Value,
         bidirectional: bool,
         n_buckets: usize,
         max_distance: usize,
     ) -> Result<Self> {
-        let buckets = relative_buckets(bidirectional, n_buckets, max_distance);
-        let buckets = Tensor::u32(Shape::new(&[buckets.len()])?, buckets)?;
-        let origin = format!("relative_buckets {bidirectional} {n_buckets} {max_distance}");
-        let bucket = graph.weight(Weight::computed("relative_buckets", origin, buckets));
+        let shape = Shape::new(&[2 * max_distance + 1])?;
+        let source = Buckets { bidirectional, n_buckets, max_distance };
+        let meta = Meta { shape, dtype: DType::U32 };
+        let bucket = at.weight(Weight::new("relative_buckets", meta, Arc::new(source)));
         Ok(Self { table, bucket, max_distance })
+    }
+}
+
+/// The bucket u32 of every distance from `-max_distance` to `max_distance`, computed as it is
+/// read: every layer asks for the table.
+struct Buckets {
+    bidirectional: bool,
+    n_buckets: usize,
+    max_distance: usize,
+}
+
+impl WeightSource for Buckets {
+    fn origin(&self) -> Option<String> {
+        let Self { bidirectional, n_buckets, max_distance } = self;
+        Some(format!("relative_buckets {bidirectional} {n_buckets} {max_distance}"))
+    }
+
+    fn read(&self, offset: usize, out: &mut [u8]) -> Result<()> {
+        for (i, out) in (offset / 4..).zip(out.as_chunks_mut::<4>().0) {
+            let distance = i as i64 - self.max_distance as i64;
+            let bucket =
+                relative_bucket(distance, self.bidirectional, self.n_buckets, self.max_distance);
+            *out = (bucket as u32).to_le_bytes();
+        }
+        Ok(())
     }
 }
 
@@ -89,14 +124,15 @@ impl Attend {
 
     /// Attention of a sequence to itself; gives f32 [batch, tokens, n_heads * head_dim].
     ///
-    /// `layer` names the states that keep keys and values, where the sequence keeps them.
+    /// Where the sequence keeps keys and values, their states are named by the layer.
     pub fn to_self(
         &self,
-        graph: &mut Graph,
+        at: &mut Scope,
         sequence: &Sequence,
-        layer: &str,
         [mut q, mut k, v]: [Heads; 3],
     ) -> Result<Value> {
+        let layer = at.layer_name().to_owned();
+        let graph = at.graph();
         if let Some(rotary) = &self.rotary {
             q = rotary.apply(graph, sequence, q, self.n_heads, self.head_dim)?;
             k = rotary.apply(graph, sequence, k, self.n_kv_heads, self.head_dim)?;
@@ -104,7 +140,7 @@ impl Attend {
         let Some(cache) = sequence.cache else {
             return self.apply(graph, [q, k, v], sequence.mask, sequence.past, false);
         };
-        let [k_cache, v_cache] = cache.states(graph, layer, self.n_kv_heads * self.head_dim);
+        let [k_cache, v_cache] = cache.states(graph, &layer, self.n_kv_heads * self.head_dim);
         let op = CacheAppend { offset: sequence.past, k_column: k.column, v_column: v.column };
         let operands = [Some(k_cache), Some(v_cache), Some(k.value), Some(v.value)];
         let kept = graph.apply_all(op, operands)?;
@@ -121,10 +157,6 @@ impl Attend {
         cached: bool,
     ) -> Result<Value> {
         let op = Attention {
-            n_heads: self.n_heads,
-            n_kv_heads: self.n_kv_heads,
-            head_dim: self.head_dim,
-            layout: HeadLayout::Tokens,
             q_column: q.column,
             k_column: k.column,
             v_column: v.column,
@@ -135,6 +167,7 @@ impl Attend {
             window: self.window,
             softcap: self.softcap,
             max_distance: self.bias.map_or(0, |b| b.max_distance),
+            ..Attention::new(self.n_heads, self.n_kv_heads, self.head_dim)
         };
         let (table, bucket) = (self.bias.map(|b| b.table), self.bias.map(|b| b.bucket));
         graph.apply(op, [Some(q.value), Some(k.value), Some(v.value), mask, table, bucket])

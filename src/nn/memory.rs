@@ -1,5 +1,6 @@
 //! Cross-attention: what a decoder reads of an encoder's result.
 
+use super::Scope;
 use super::attention::{Attend, Cache, Heads};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
@@ -35,43 +36,39 @@ impl Memory {
     }
 
     /// For an encoder's graph: keeps a decoder layer's keys and values f32 [batch, source, ..]
-    /// in the states of `layer`, which the decoder's graph calls the same, as `dtype`.
-    pub fn keep(
-        graph: &mut Graph,
-        attend: &Attend,
-        layer: &str,
-        [k, v]: [Heads; 2],
-        dtype: DType,
-    ) -> Result<()> {
+    /// in the layer's states, which the decoder's graph calls the same, as `dtype`.
+    pub fn keep(at: &mut Scope, attend: &Attend, [k, v]: [Heads; 2], dtype: DType) -> Result<()> {
         let width = attend.n_kv_heads * attend.head_dim;
+        let layer = format!("{}.cross", at.layer_name());
+        let graph = at.graph();
         let meta = graph.meta(k.value);
         let [batch, length] = [0, 1].map(|i| meta.dims.get(i).copied().unwrap_or(Dim::Const(1)));
         let cache = Cache { batch, length, dtype };
-        let [k_cache, v_cache] = cache.states(graph, &format!("{layer}.cross"), width);
+        let [k_cache, v_cache] = cache.states(graph, &layer, width);
         let op = CacheAppend { offset: Dim::Const(0), k_column: k.column, v_column: v.column };
         let operands = [Some(k_cache), Some(v_cache), Some(k.value), Some(v.value)];
         graph.apply_all(op, operands)?;
         Ok(())
     }
 
-    /// Attention of `layer`'s queries f32 [batch, tokens, ..] to the encoder's result, whose
+    /// Attention of a layer's queries f32 [batch, tokens, ..] to the encoder's result, whose
     /// keys and values `project` makes where they were not kept.
     pub fn attend(
         &self,
-        graph: &mut Graph,
+        at: &mut Scope,
         attend: &Attend,
-        layer: &str,
         q: Heads,
-        project: impl FnOnce(&mut Graph, Value) -> Result<[Heads; 2]>,
+        project: impl FnOnce(&mut Scope, Value) -> Result<[Heads; 2]>,
     ) -> Result<Value> {
         let ([k, v], mask) = match *self {
-            Self::Hidden { value, mask } => (project(graph, value)?, mask),
+            Self::Hidden { value, mask } => (project(at, value)?, mask),
             Self::Kept { cache, mask } => {
                 let width = attend.n_kv_heads * attend.head_dim;
-                let states = cache.states(graph, &format!("{layer}.cross"), width);
+                let layer = format!("{}.cross", at.layer_name());
+                let states = cache.states(at.graph(), &layer, width);
                 (states.map(Heads::from), mask)
             }
         };
-        attend.apply(graph, [q, k, v], Some(mask), Dim::Const(0), false)
+        attend.apply(at.graph(), [q, k, v], Some(mask), Dim::Const(0), false)
     }
 }

@@ -1,17 +1,18 @@
-//! What models share: parameters by their checkpoint names, and the blocks built of them.
+//! What models share: parameters by their checkpoint names, a [`Scope`] that builds layers of
+//! them, attention, positions and caches.
 
 mod attention;
-mod blocks;
 mod memory;
+mod norm;
 mod parameters;
 mod rotary;
+mod scope;
 mod sequence;
 
 pub use attention::{Attend, Cache, Heads, RelativeBias};
-pub use blocks::{
-    Norm, NormKind, activation, add, feed_forward, gated_feed_forward, linear, table,
-};
 pub use memory::Memory;
+pub use norm::{Norm, NormKind};
 pub use parameters::Parameters;
 pub use rotary::Rotary;
+pub use scope::Scope;
 pub use sequence::{Sequence, sinusoid};

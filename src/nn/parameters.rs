@@ -11,13 +11,13 @@ use crate::weights::{Checkpoint, FileDType, first_non_finite};
 /// Access to a checkpoint for model files: checked shapes, chosen storage, name variants.
 #[derive(Clone)]
 pub struct Parameters {
-    checkpoints: Vec<Arc<Checkpoint>>,
+    checkpoints: Arc<[Arc<Checkpoint>]>,
     prefixes: &'static [&'static str],
     dtype: Option<DType>,
     /// Whether layers have a bias; `None` where the checkpoint decides.
     bias: Option<bool>,
     /// The output matrix and the word table that it is tied to.
-    tie: Option<[String; 2]>,
+    tie: Option<Arc<[String; 2]>>,
 }
 
 /// A tensor of a checkpoint as a source of bytes; F64 is narrowed to f32 on the way.
@@ -130,7 +130,7 @@ impl Parameters {
         prefixes: &'static [&'static str],
         dtype: Option<DType>,
     ) -> Self {
-        Self { checkpoints: checkpoints.to_vec(), prefixes, dtype, bias: None, tie: None }
+        Self { checkpoints: checkpoints.into(), prefixes, dtype, bias: None, tie: None }
     }
 
     /// The same checkpoints with other prefixes.
@@ -150,7 +150,7 @@ impl Parameters {
     /// `tied`. Of the two a file may keep either.
     #[must_use]
     pub fn tie(&self, tied: bool, [own, shared]: [&str; 2]) -> Self {
-        Self { tie: tied.then(|| [own.to_owned(), shared.to_owned()]), ..self.clone() }
+        Self { tie: tied.then(|| Arc::new([own.to_owned(), shared.to_owned()])), ..self.clone() }
     }
 
     fn resolve(&self, name: &str) -> Option<(&Arc<Checkpoint>, String)> {
@@ -159,7 +159,7 @@ impl Parameters {
             all.find_map(|c| c.resolve(name, self.prefixes).map(|found| (c, found)))
         };
         let tied = || {
-            let [own, _] = self.tie.as_ref().filter(|[_, shared]| shared == name)?;
+            let [own, _] = self.tie.as_deref().filter(|[_, shared]| shared == name)?;
             find(own)
         };
         find(name).or_else(tied)
@@ -188,7 +188,7 @@ impl Parameters {
 
     /// The output matrix `own`, or the table that it is [tied](Self::tie) to.
     pub fn output(&self, own: &str, dims: &[usize]) -> Result<Weight> {
-        match &self.tie {
+        match self.tie.as_deref() {
             Some([tied, shared]) if tied == own => self.matrix(self.tied(own, shared)?, dims),
             _ => self.matrix(own, dims),
         }

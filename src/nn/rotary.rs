@@ -1,5 +1,6 @@
 //! Rotary positions: tables of angles, and their use on queries and keys.
 
+use super::Scope;
 use super::attention::Heads;
 use super::sequence::Sequence;
 use crate::error::Result;
@@ -55,7 +56,7 @@ impl Rotary {
     /// Tables for positions below `max_positions`; see [`rope_frequencies`]. Nothing is
     /// computed before they are loaded, and equal ones are shared.
     pub fn new(
-        graph: &mut Graph,
+        at: &mut Scope,
         theta: f64,
         rotary_dim: usize,
         max_positions: usize,
@@ -67,7 +68,7 @@ impl Rotary {
         let mut table = |name: &str, part: Part| {
             let origin = format!("{name} {theta} {rotary_dim} {max_positions} {scaling:?}");
             let source = Table { part, frequencies: frequencies.clone(), origin };
-            graph.weight(Weight::new(name, meta, Arc::new(source)))
+            at.weight(Weight::new(name, meta, Arc::new(source)))
         };
         let (cos, sin) = (table("rotary.cos", Part::Cos), table("rotary.sin", Part::Sin));
         Ok(Self { cos, sin, rotary_dim, pairing })

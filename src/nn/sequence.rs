@@ -1,7 +1,7 @@
 //! Where the tokens of a stack stand, which of them count, and whether keys are kept.
 
+use super::Scope;
 use super::attention::Cache;
-use super::blocks::add;
 use crate::error::Result;
 use crate::graph::{Graph, Value, Weight};
 use crate::ops::{Embedding, Positions, Sinusoid, sinusoidal};
@@ -64,53 +64,40 @@ impl Sequence {
     /// `scale * words[ids] + positions[position]`, the latter if the model has a position table.
     pub fn embed(
         &self,
-        graph: &mut Graph,
+        at: &mut Scope,
         ids: Value,
         words: Value,
         positions: Option<Value>,
         scale: f32,
     ) -> Result<Value> {
         let op = Embedding { scale, offset: Dim::Const(self.base) };
-        let dtype = |table| graph.meta(table).dtype;
-        if let Some(table) = positions.filter(|&p| dtype(p) != dtype(words)) {
+        let dtype = at.graph().meta(words).dtype;
+        if let Some(table) = positions.filter(|&table| at.graph().meta(table).dtype != dtype) {
             // A computed table stays f32 beside words in 16 bits: the op takes one dtype.
-            let x = graph.apply(op, [Some(words), Some(ids), None, None, None, None])?;
-            let at = match self.positions {
-                Some(at) => at,
-                None => {
-                    let op = Positions { offset: self.past, base: self.base };
-                    graph.apply(op, [Some(ids), None])?
-                }
-            };
-            let operands = [Some(table), Some(at), None, None, None, None];
-            let positions = graph.apply(Embedding::default(), operands)?;
-            return add(graph, x, positions);
+            let x = at.apply(op, [Some(words), Some(ids), None, None, None, None])?;
+            let positions = self.embed_positions(at, ids, table)?;
+            return at.add(x, positions);
         }
-        let at = positions.and(self.positions);
-        graph.apply(op, [Some(words), Some(ids), positions, at, None, None])
+        let which = positions.and(self.positions);
+        at.apply(op, [Some(words), Some(ids), positions, which, None, None])
     }
 
     /// Rows of a learned position table, for models that do more to words before they add them.
-    pub fn embed_positions(&self, graph: &mut Graph, ids: Value, table: Value) -> Result<Value> {
-        let at = match self.positions {
-            Some(at) => at,
+    pub fn embed_positions(&self, at: &mut Scope, ids: Value, table: Value) -> Result<Value> {
+        let which = match self.positions {
+            Some(which) => which,
             None => {
-                graph.apply(Positions { offset: self.past, base: self.base }, [Some(ids), None])?
+                at.apply(Positions { offset: self.past, base: self.base }, [Some(ids), None])?
             }
         };
-        let operands = [Some(table), Some(at), None, None, None, None];
-        graph.apply(Embedding::default(), operands)
+        let operands = [Some(table), Some(which), None, None, None, None];
+        at.apply(Embedding::default(), operands)
     }
 }
 
 /// The sinusoidal encoding f32 [positions, width] of positions 0, 1, 2, …; see [`sinusoidal`].
-pub fn sinusoid(
-    graph: &mut Graph,
-    positions: usize,
-    width: usize,
-    layout: Sinusoid,
-) -> Result<Value> {
+pub fn sinusoid(at: &mut Scope, positions: usize, width: usize, layout: Sinusoid) -> Result<Value> {
     let table = sinusoidal(width, 0..positions, layout)?;
     let origin = format!("sinusoid {layout:?} {positions} {width}");
-    Ok(graph.weight(Weight::computed("sinusoid", origin, table)))
+    Ok(at.weight(Weight::computed("sinusoid", origin, table)))
 }

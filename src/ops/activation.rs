@@ -1,11 +1,8 @@
-//! `y = f(x)`, element by element, for the activation functions transformers use; also
-//! [`Activation`], the choice that matmul's epilogue shares.
+//! `y = f(x)`, element by element, for the activation functions transformers use
+//! (formulas and sources at [`Activation`]).
 //!
-//! Shapes: x, y of any shape. Sources: GELU, exact and tanh form, Hendrycks and Gimpel 2016;
-//! SiLU, Elfwing et al. 2017; quick GELU `x sigmoid(1.702 x)`, the sigmoid form of the former
-//! paper as CLIP uses it.
+//! Shapes: x, y of any shape.
 
-use std::str::FromStr;
 use std::sync::Arc;
 
 use super::elementwise::{self, Params};
@@ -19,40 +16,9 @@ use crate::error::{Error, Result};
 use crate::gpu::Spec;
 use crate::tensor::{SymMeta, Tensor};
 
-/// An activation function.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Activation {
-    /// `x`.
-    #[default]
-    None,
-    /// `max(x, 0)`.
-    Relu,
-    /// `x (1 + erf(x / sqrt 2)) / 2`.
-    GeluErf,
-    /// `x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`.
-    GeluTanh,
-    /// `tanh(x)`.
-    Tanh,
-    /// `x sigmoid(x)`.
-    Silu,
-    /// `x sigmoid(1.702 x)`.
-    QuickGelu,
-    /// `1 / (1 + exp(-x))`.
-    Sigmoid,
-}
+pub use crate::activation::Activation;
 
 impl Activation {
-    /// Every function but [`None`](Self::None), in the order of their codes.
-    pub const ALL: [Self; 7] = [
-        Self::Relu,
-        Self::GeluErf,
-        Self::GeluTanh,
-        Self::Tanh,
-        Self::Silu,
-        Self::QuickGelu,
-        Self::Sigmoid,
-    ];
-
     /// The value of `ACT` in `shaders/shared/activation.wgsl`.
     pub const fn code(self) -> u32 {
         match self {
@@ -64,20 +30,6 @@ impl Activation {
             Self::Silu => 5,
             Self::QuickGelu => 6,
             Self::Sigmoid => 7,
-        }
-    }
-
-    /// The registry name; `none` for [`None`](Self::None).
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Relu => "relu",
-            Self::GeluErf => "gelu_erf",
-            Self::GeluTanh => "gelu_tanh",
-            Self::Tanh => "tanh",
-            Self::Silu => "silu",
-            Self::QuickGelu => "quick_gelu",
-            Self::Sigmoid => "sigmoid",
         }
     }
 
@@ -108,31 +60,6 @@ impl Activation {
             Self::GeluErf => 0.5 * x * (1.0 + fast_erf(x * std::f32::consts::FRAC_1_SQRT_2)),
             _ => self.reference(f64::from(x)) as f32,
         }
-    }
-}
-
-impl FromStr for Activation {
-    type Err = Error;
-
-    /// Our names and those of Hugging Face configurations (`hidden_act`, `activation_function`,
-    /// `feed_forward_proj`).
-    fn from_str(name: &str) -> Result<Self> {
-        Ok(match name {
-            "none" | "linear" | "identity" => Self::None,
-            "relu" => Self::Relu,
-            "gelu" | "gelu_erf" | "gelu_python" => Self::GeluErf,
-            "gelu_tanh" | "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Self::GeluTanh,
-            "tanh" => Self::Tanh,
-            "silu" | "swish" => Self::Silu,
-            "quick_gelu" => Self::QuickGelu,
-            "sigmoid" => Self::Sigmoid,
-            _ => {
-                let known: Vec<_> = Self::ALL.iter().map(|a| a.name()).collect();
-                let known = known.join(", ");
-                let message = format!("unknown activation `{name}`; there are {known}");
-                return Err(Error::Argument(message));
-            }
-        })
     }
 }
 
@@ -309,19 +236,6 @@ fn cases(activation: Activation) -> Vec<Case> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hugging_face_names_parse() {
-        let parse = |name: &str| name.parse::<Activation>().ok();
-        assert_eq!(parse("gelu"), Some(Activation::GeluErf));
-        assert_eq!(parse("gelu_new"), Some(Activation::GeluTanh));
-        assert_eq!(parse("gelu_pytorch_tanh"), Some(Activation::GeluTanh));
-        assert_eq!(parse("swish"), Some(Activation::Silu));
-        assert_eq!(parse("mish"), None);
-        for activation in Activation::ALL {
-            assert_eq!(parse(activation.name()), Some(activation));
-        }
-    }
 
     #[test]
     fn erfc_meets_known_values() {

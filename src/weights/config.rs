@@ -6,43 +6,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use crate::activation::Activation;
 use crate::error::{Error, Result};
 use crate::files::{one_line, parse_json, read_text, show};
 
-/// Activation function of a feed-forward layer, by the names configurations use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Activation {
-    /// `gelu`, `gelu_python`: x Φ(x), by the error function.
-    GeluErf,
-    /// `gelu_new`, `gelu_pytorch_tanh`, `gelu_fast`, …: the tanh approximation of GELU.
-    GeluTanh,
-    /// `quick_gelu`: x sigmoid(1.702 x).
-    QuickGelu,
-    /// `relu`: max(x, 0).
-    Relu,
-    /// `silu`, `swish`: x sigmoid(x).
-    Silu,
-    /// `tanh`.
-    Tanh,
-    /// `sigmoid`.
-    Sigmoid,
-}
-
-const ACTIVATIONS: [(&str, Activation); 13] = [
-    ("gelu", Activation::GeluErf),
-    ("gelu_python", Activation::GeluErf),
-    ("gelu_new", Activation::GeluTanh),
-    ("gelu_fast", Activation::GeluTanh),
-    ("gelu_pytorch_tanh", Activation::GeluTanh),
-    ("gelu_python_tanh", Activation::GeluTanh),
-    ("gelu_accurate", Activation::GeluTanh),
-    ("quick_gelu", Activation::QuickGelu),
-    ("relu", Activation::Relu),
-    ("silu", Activation::Silu),
-    ("swish", Activation::Silu),
-    ("tanh", Activation::Tanh),
-    ("sigmoid", Activation::Sigmoid),
-];
+/// Layers beyond these are typing errors, not models.
+const MOST_LAYERS: usize = 4096;
 
 /// A configuration object: its getters name the file, the field, the value found and what is
 /// expected. A field that is `null` counts as absent.
@@ -56,6 +25,9 @@ pub struct Config {
 }
 
 impl Config {
+    /// Sizes beyond this are typing errors, not models.
+    pub const MOST: usize = 1 << 24;
+
     /// Reads `config.json` of a model folder. A `quantization_config` is an error: weights it
     /// describes would be misread.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
@@ -174,6 +146,48 @@ impl Config {
         Ok(self.opt_usize(field, range)?.unwrap_or(default))
     }
 
+    /// A size of a model: from 1 to [`MOST`](Self::MOST).
+    pub fn size(&self, field: &str) -> Result<usize> {
+        self.usize_field(field, 1..=Self::MOST)
+    }
+
+    /// A size, if the field is present.
+    pub fn opt_size(&self, field: &str) -> Result<Option<usize>> {
+        self.opt_usize(field, 1..=Self::MOST)
+    }
+
+    /// A size, or `default` when the field is absent.
+    pub fn size_or(&self, field: &str, default: usize) -> Result<usize> {
+        self.usize_or(field, default, 1..=Self::MOST)
+    }
+
+    /// A number of layers, at least 1.
+    pub fn layers(&self, field: &str) -> Result<usize> {
+        self.usize_field(field, 1..=MOST_LAYERS)
+    }
+
+    /// A number of layers, or `default` when the field is absent.
+    pub fn layers_or(&self, field: &str, default: usize) -> Result<usize> {
+        self.usize_or(field, default, 1..=MOST_LAYERS)
+    }
+
+    /// An error that names the first of `fields` that is switched on (neither absent nor `null`,
+    /// `false`, 0 or empty): the model's family has no code for them.
+    pub fn refuse(&self, fields: &[&str]) -> Result<()> {
+        let on = |value: &Value| match value {
+            Value::Number(n) => n.as_f64() != Some(0.0),
+            Value::String(text) => !text.is_empty(),
+            Value::Array(items) => !items.is_empty(),
+            Value::Object(items) => !items.is_empty(),
+            Value::Bool(on) => *on,
+            Value::Null => false,
+        };
+        let found = fields.iter().find_map(|f| Some((f, self.get(f).filter(|v| on(v))?)));
+        let Some((field, value)) = found else { return Ok(()) };
+        let expected = format!("none: `{}` models have no such feature", self.model_type()?);
+        Err(self.wrong(field, value, expected))
+    }
+
     /// A finite number within `range`.
     pub fn f32_field(&self, field: &str, range: RangeInclusive<f32>) -> Result<f32> {
         let expected = format!("a number from {:?} to {:?}", range.start(), range.end());
@@ -252,8 +266,8 @@ impl Config {
 
     /// The activation function of this name, which was found in `field`.
     pub fn activation_named(&self, field: &str, name: &str) -> Result<Activation> {
-        ACTIVATIONS.iter().find(|(known, _)| *known == name).map(|(_, a)| *a).ok_or_else(|| {
-            let known = ACTIVATIONS.map(|(name, _)| name).join(", ");
+        name.parse().map_err(|_| {
+            let known = Activation::names().collect::<Vec<_>>().join(", ");
             self.error(field, format!("`{}`", one_line(name)), format!("one of {known}"))
         })
     }

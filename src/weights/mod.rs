@@ -11,8 +11,9 @@ mod safetensors;
 mod sentence;
 mod write;
 
+pub use crate::activation::Activation;
 pub use checkpoint::Checkpoint;
-pub use config::{Activation, Config};
+pub use config::Config;
 pub use convert::{FileDType, first_non_finite};
 pub use generation::{DEFAULT_NEW_TOKENS, Decoding, EarlyStopping, GenerationConfig};
 pub use header::TensorInfo;

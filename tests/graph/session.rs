@@ -9,9 +9,7 @@ use tilewright::graph::{
     DeviceWeights, Executor, Fusion, Graph, HostSession, Plan, Session, SessionOptions, Weight,
     fuse,
 };
-use tilewright::ops::{
-    Activate, Activation, Add, Attention, Embedding, HeadLayout, LayerNorm, Matmul, Rng,
-};
+use tilewright::ops::{Activate, Activation, Add, Attention, Embedding, LayerNorm, Matmul, Rng};
 use tilewright::tensor::{Dim, Sizes, Sym, SymMeta};
 
 use crate::common;
@@ -48,22 +46,7 @@ fn small_model() -> Graph {
         g.apply(Add, [Some(y), Some(bias)]).unwrap()
     };
     let [q, k, v] = ["q", "k", "v"].map(|n| project(&mut g, n, x, WIDTH, WIDTH));
-    let attention = Attention {
-        n_heads: HEADS,
-        n_kv_heads: HEADS,
-        head_dim: WIDTH / HEADS,
-        layout: HeadLayout::Tokens,
-        q_column: 0,
-        k_column: 0,
-        v_column: 0,
-        scale: 0.3,
-        causal: false,
-        q_offset: Dim::Const(0),
-        cached: false,
-        window: None,
-        softcap: None,
-        max_distance: 0,
-    };
+    let attention = Attention { scale: 0.3, ..Attention::new(HEADS, HEADS, WIDTH / HEADS) };
     let a = g.apply(attention, [Some(q), Some(k), Some(v), Some(mask), None, None]).unwrap();
     let o = project(&mut g, "o", a, WIDTH, WIDTH);
     let sum = g.apply(Add, [Some(o), Some(x)]).unwrap();
@@ -273,22 +256,8 @@ fn attention_graph() -> Graph {
     let mut g = Graph::new();
     let tokens = g.symbol("tokens").unwrap();
     let qkv = g.input("qkv", SymMeta::f32([Dim::Const(1), Dim::Sym(tokens), Dim::Const(3 * 768)]));
-    let op = Attention {
-        n_heads: 12,
-        n_kv_heads: 12,
-        head_dim: 64,
-        layout: HeadLayout::Tokens,
-        q_column: 0,
-        k_column: 768,
-        v_column: 1536,
-        scale: 0.125,
-        causal: true,
-        q_offset: Dim::Const(0),
-        cached: false,
-        window: None,
-        softcap: None,
-        max_distance: 0,
-    };
+    let op =
+        Attention { k_column: 768, v_column: 1536, causal: true, ..Attention::new(12, 12, 64) };
     let a = g.apply(op, [Some(qkv), Some(qkv), Some(qkv), None, None, None]).unwrap();
     let norm = LayerNorm { eps: 1e-5, with_sum: false };
     let y = g.apply(norm, [Some(a), None, None, None]).unwrap();

@@ -8,8 +8,8 @@ use proptest::test_runner::{Config, RngSeed};
 use tilewright::Tensor;
 use tilewright::gpu::{Gpu, GpuOptions};
 use tilewright::ops::{
-    Activation, Attention, Case, HeadLayout, LayerNorm, Layout, Matmul, Op, Outcome, Rng, Softmax,
-    Tolerance, run_cpu, verify_case, verify_cpu,
+    Activation, Attention, Case, LayerNorm, Layout, Matmul, Op, Outcome, Rng, Softmax, Tolerance,
+    run_cpu, verify_case, verify_cpu,
 };
 use tilewright::tensor::{DType, Dim, Sizes};
 
@@ -105,20 +105,9 @@ proptest! {
         let heads = groups * per_group;
         let keys = if causal { keys.max(queries) } else { keys };
         let op = Attention {
-            n_heads: heads,
-            n_kv_heads: groups,
-            head_dim,
-            layout: HeadLayout::Tokens,
-            q_column: 0,
-            k_column: 0,
-            v_column: 0,
-            scale: 1.0 / (head_dim as f32).sqrt(),
             causal,
             q_offset: Dim::Const(keys.saturating_sub(queries)),
-            cached: false,
-            window: None,
-            softcap: None,
-            max_distance: 0,
+            ..Attention::new(heads, groups, head_dim)
         };
         let mask = (0..batch * keys).map(|_| u32::from(rng.uniform() < 0.7)).collect();
         let mask = Tensor::u32([batch, keys], mask).expect("as many values as elements");

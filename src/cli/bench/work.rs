@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::gpu::Caps;
-use crate::ops::{Attention, Call, Cost, HeadLayout, LayerNorm, Matmul, Op, RmsNorm, Rng, Softmax};
+use crate::ops::{Attention, Call, Cost, LayerNorm, Matmul, Op, RmsNorm, Rng, Softmax};
 use crate::tensor::{DType, Dim, Meta, Shape, Sizes, Tensor};
 
 /// One op instance and the shapes of its operands.
@@ -86,20 +86,9 @@ impl Work {
         let q = Meta::f32(Shape::new(&[batch, queries, width(heads)?])?);
         let kv = Meta::f32(Shape::new(&[batch, keys, width(kv_heads)?])?);
         let instance = Attention {
-            n_heads: heads,
-            n_kv_heads: kv_heads,
-            head_dim: dim,
-            layout: HeadLayout::Tokens,
-            q_column: 0,
-            k_column: 0,
-            v_column: 0,
-            scale: 1.0 / (dim as f32).sqrt(),
             causal,
             q_offset: Dim::Const(keys.saturating_sub(queries)),
-            cached: false,
-            window: None,
-            softcap: None,
-            max_distance: 0,
+            ..Attention::new(heads, kv_heads, dim)
         };
         let either = |a: usize, b: usize| {
             if a == b { a.to_string() } else { format!("{a}/{b}") }

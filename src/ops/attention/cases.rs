@@ -11,20 +11,9 @@ type Size = [usize; 6];
 
 fn op([_, n_heads, n_kv_heads, q_len, kv_len, head_dim]: Size) -> Attention {
     Attention {
-        n_heads,
-        n_kv_heads,
-        head_dim,
         layout: HeadLayout::Heads,
-        q_column: 0,
-        k_column: 0,
-        v_column: 0,
-        scale: 1.0 / (head_dim as f32).sqrt(),
-        causal: false,
         q_offset: Dim::Const(kv_len.saturating_sub(q_len)),
-        cached: false,
-        window: None,
-        softcap: None,
-        max_distance: 0,
+        ..Attention::new(n_heads, n_kv_heads, head_dim)
     }
 }
 

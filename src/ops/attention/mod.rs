@@ -308,3 +308,27 @@ pub static ENTRY: Entry = Entry {
     cases: cases::cases,
     build: request::build,
 };
+
+impl Attention {
+    /// Bidirectional attention of `n_heads` query heads of `head_dim` elements to `n_kv_heads`
+    /// key and value heads, operands `[B, T, columns]` from column 0 on, scores scaled by
+    /// `1 / sqrt(head_dim)`; without window, softcap, cache or bucketed bias.
+    pub fn new(n_heads: usize, n_kv_heads: usize, head_dim: usize) -> Self {
+        Self {
+            n_heads,
+            n_kv_heads,
+            head_dim,
+            layout: HeadLayout::Tokens,
+            q_column: 0,
+            k_column: 0,
+            v_column: 0,
+            scale: (1.0 / (head_dim as f64).sqrt()) as f32,
+            causal: false,
+            q_offset: Dim::Const(0),
+            cached: false,
+            window: None,
+            softcap: None,
+            max_distance: 0,
+        }
+    }
+}

@@ -66,20 +66,14 @@ pub(super) fn build(request: &mut Request) -> Result<Built> {
     let ordered = causal || window.is_some() || bucket.is_some();
     let last = if ordered { kv_len.saturating_sub(q_len) } else { 0 };
     let op = Attention {
-        n_heads,
-        n_kv_heads,
-        head_dim,
         layout: HeadLayout::Heads,
-        q_column: 0,
-        k_column: 0,
-        v_column: 0,
         scale: request.get("scale")?.unwrap_or(1.0 / (head_dim.max(1) as f32).sqrt()),
         causal,
         q_offset: Dim::Const(request.get("q_offset")?.unwrap_or(last)),
-        cached: false,
         window,
         softcap: request.get("softcap")?,
         max_distance,
+        ..Attention::new(n_heads, n_kv_heads, head_dim)
     };
     Ok((Arc::new(op), vec![Some(q), Some(k), Some(v), key_mask, bias, bucket]))
 }

@@ -1,8 +1,9 @@
-//! What graphs of generating models give out, in a whole pass and in a decoding step.
+//! What graphs give out, in a whole pass and in a decoding step.
 
-use super::{BuildOptions, Outputs};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
+use crate::models::model::{BuildOptions, Outputs};
+use crate::nn::Scope;
 use crate::ops::{Gather, L2Normalize, Pool, Sample};
 use crate::tensor::{Dim, SymMeta};
 use crate::weights::Pooling;
@@ -20,12 +21,7 @@ pub const POSITIONS: &str = "positions";
 
 /// Gives out `{prefix}hidden_states.N` where they were asked for: 0 is the input of layer 0, N
 /// the output of layer N, the last one after the final norm.
-pub(super) fn hidden_states(
-    graph: &mut Graph,
-    options: &BuildOptions,
-    prefix: &str,
-    states: &[Value],
-) {
+pub fn hidden_states(graph: &mut Graph, options: &BuildOptions, prefix: &str, states: &[Value]) {
     if (Outputs::Class { hidden_states: true }) == options.outputs {
         for (i, &state) in states.iter().enumerate() {
             graph.output(format!("{prefix}hidden_states.{i}"), state);
@@ -34,7 +30,7 @@ pub(super) fn hidden_states(
 }
 
 /// The states, f32 [batch, picks, width], of the tokens that the input [`POSITIONS`] names.
-pub(super) fn picked(graph: &mut Graph, states: Value) -> Result<Value> {
+pub fn picked(graph: &mut Graph, states: Value) -> Result<Value> {
     let batch = graph.meta(states).dims.first().copied().unwrap_or(Dim::Const(1));
     let picks = Dim::Sym(graph.symbol("picks")?);
     let picks = graph.input(POSITIONS, SymMeta::u32([batch, picks]));
@@ -44,48 +40,49 @@ pub(super) fn picked(graph: &mut Graph, states: Value) -> Result<Value> {
 /// Gives out `logits` of a language model whose `head` turns hidden states into them: of every
 /// token in a whole pass, or of those picked; of the last one in a decoding step, which also
 /// chooses the next token.
-pub(super) fn language_model(
-    graph: &mut Graph,
+pub fn language_model(
+    at: &mut Scope,
     options: &BuildOptions,
     last: Value,
-    head: impl FnOnce(&mut Graph, Value) -> Result<Value>,
+    head: impl FnOnce(&mut Scope, Value) -> Result<Value>,
 ) -> Result<()> {
     if options.outputs != Outputs::Decode {
-        let wanted =
-            if options.outputs == Outputs::MaskedTokens { picked(graph, last)? } else { last };
-        let logits = head(graph, wanted)?;
-        graph.output("logits", logits);
+        let masked = options.outputs == Outputs::MaskedTokens;
+        let wanted = if masked { picked(at.graph(), last)? } else { last };
+        let logits = head(at, wanted)?;
+        at.graph().output("logits", logits);
         return Ok(());
     }
-    let last = graph.apply(Pool::Last, [Some(last), None])?;
-    let logits = head(graph, last)?;
-    graph.output("logits", logits);
-    graph.enter("sampling");
-    let settings = graph.input(SAMPLING, SymMeta::u32([6usize]));
-    // The position tells the steps apart.
-    let step = graph.symbol("past").map(Dim::Sym)?;
-    let next = graph.apply(Sample { step }, [Some(logits), Some(settings)])?;
-    graph.leave();
-    graph.output(NEXT_TOKEN, next);
+    let last = at.apply(Pool::Last, [Some(last), None])?;
+    let logits = head(at, last)?;
+    at.graph().output("logits", logits);
+    let next = at.group("sampling", |at| {
+        let settings = at.graph().input(SAMPLING, SymMeta::u32([6usize]));
+        // The position tells the steps apart.
+        let step = at.graph().symbol("past").map(Dim::Sym)?;
+        at.apply(Sample { step }, [Some(logits), Some(settings)])
+    })?;
+    at.graph().output(NEXT_TOKEN, next);
     Ok(())
 }
 
 /// Gives out `embedding`: pooled tokens, scaled to length 1 if `normalize`.
-pub(super) fn pool(
-    graph: &mut Graph,
+pub fn pool(
+    at: &mut Scope,
     last: Value,
     mask: Value,
     pooling: Pooling,
     normalize: bool,
 ) -> Result<()> {
-    graph.enter("pooling");
-    let op = if pooling == Pooling::Cls { Pool::Cls } else { Pool::Mean };
-    let mask = (pooling == Pooling::Mean).then_some(mask);
-    let mut pooled = graph.apply(op, [Some(last), mask])?;
-    if normalize {
-        pooled = graph.apply(L2Normalize { eps: 1e-12 }, [Some(pooled)])?;
-    }
-    graph.leave();
-    graph.output("embedding", pooled);
+    let pooled = at.group("pooling", |at| {
+        let op = if pooling == Pooling::Cls { Pool::Cls } else { Pool::Mean };
+        let mask = (pooling == Pooling::Mean).then_some(mask);
+        let pooled = at.apply(op, [Some(last), mask])?;
+        match normalize {
+            true => at.apply(L2Normalize { eps: 1e-12 }, [Some(pooled)]),
+            false => Ok(pooled),
+        }
+    })?;
+    at.graph().output("embedding", pooled);
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 /// A notice when tensors that are not `used` differ from used ones by the layer's number alone: a
 /// configuration with too few layers gives a model that runs and answers nonsense.
-pub(super) fn extra_layers<'a>(
+pub fn extra_layers<'a>(
     used: impl Iterator<Item = &'a str> + Clone,
     stored: impl Iterator<Item = &'a str>,
 ) -> Option<String> {

@@ -2,15 +2,14 @@
 //! `rope_scaling`) and the newer (`rope_parameters`).
 
 use crate::error::{Error, Result};
-use crate::graph::Graph;
-use crate::nn::Rotary;
+use crate::nn::{Rotary, Scope};
 use crate::ops::{Pairing, RopeScaling};
 use crate::weights::Config;
 use std::ops::RangeInclusive;
 
 /// Kinds of layers, as `layer_types` calls them.
-pub(super) const FULL: &str = "full_attention";
-pub(super) const SLIDING: &str = "sliding_attention";
+pub const FULL: &str = "full_attention";
+pub const SLIDING: &str = "sliding_attention";
 
 /// Bases below 1 turn frequencies around; 0 and NaN are no bases.
 const THETAS: RangeInclusive<f32> = 1.0..=1e15;
@@ -24,7 +23,7 @@ fn number(config: &Config, field: &str, default: f64, range: RangeInclusive<f32>
 
 /// Frequencies of the rotations, and the share of a head's columns that rotates.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RopeConfig {
+pub struct RopeConfig {
     pub theta: f64,
     pub scaling: RopeScaling,
     pub fraction: f64,
@@ -80,7 +79,7 @@ impl RopeConfig {
     }
 
     /// Tables of `positions` rows for heads of which this many columns rotate.
-    pub fn rotary(&self, graph: &mut Graph, rotary_dim: usize, positions: usize) -> Result<Rotary> {
-        Rotary::new(graph, self.theta, rotary_dim, positions, self.scaling, Pairing::Neox)
+    pub fn rotary(&self, at: &mut Scope, rotary_dim: usize, positions: usize) -> Result<Rotary> {
+        Rotary::new(at, self.theta, rotary_dim, positions, self.scaling, Pairing::Neox)
     }
 }

@@ -1,28 +1,31 @@
 //! Self-attention with rotary positions and grouped heads, as Llama and the families after it
 //! have it, and the kinds of layers these are made of.
 
-use super::decoder::{MOST, Sizes};
 use super::rope::{FULL, RopeConfig, SLIDING};
+use super::sizes::Sizes;
 use crate::error::Result;
-use crate::graph::{Graph, Value};
-use crate::nn::{Attend, Norm, Parameters, Sequence, linear};
+use crate::graph::Value;
+use crate::nn::{Attend, Heads, Norm, Scope, Sequence};
 use crate::weights::Config;
 
 /// Projections named `self_attn.{q,k,v,o}_proj`, and where there are norms of single heads,
 /// `self_attn.{q,k}_norm`.
-pub(super) struct GroupedAttention {
-    /// Holds the query, key and value projections.
-    pub qkv: Parameters,
-    /// Holds the output projection.
-    pub out: Parameters,
+pub struct GroupedAttention {
+    /// Whether the query, key and value projections have biases.
+    pub qkv_bias: bool,
+    /// Whether the output projection has one.
+    pub out_bias: bool,
     /// Norm of every query and key head, before it rotates.
     pub head_norm: Option<Norm>,
     pub sizes: GroupedSizes,
 }
 
+/// Names of a gated feed-forward's projections, below `mlp`.
+pub const GATED: [&str; 3] = ["gate_proj", "up_proj", "down_proj"];
+
 /// Sizes of [`GroupedAttention`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct GroupedSizes {
+pub struct GroupedSizes {
     pub width: usize,
     pub n_heads: usize,
     pub n_kv_heads: usize,
@@ -40,9 +43,9 @@ impl GroupedSizes {
     ) -> Result<Self> {
         let config = config.with_defaults(defaults.iter().map(|&(name, n)| (name, n.into())));
         let Sizes { hidden_size: width, n_heads, .. } = *sizes;
-        let n_kv_heads = config.usize_or("num_key_value_heads", n_heads, 1..=MOST)?;
+        let n_kv_heads = config.size_or("num_key_value_heads", n_heads)?;
         config.check_divides("num_attention_heads", n_heads, "num_key_value_heads", n_kv_heads)?;
-        let head_dim = match config.opt_usize("head_dim", 1..=MOST)? {
+        let head_dim = match config.opt_size("head_dim")? {
             Some(head_dim) => head_dim,
             None => {
                 config.check_divides("hidden_size", width, "num_attention_heads", n_heads)?;
@@ -59,48 +62,49 @@ impl GroupedSizes {
 
 impl GroupedAttention {
     /// Causal attention of these heads, to be given what else a layer has.
-    pub fn attend(&self, graph: &mut Graph, rope: &RopeConfig, positions: usize) -> Result<Attend> {
+    pub fn attend(&self, at: &mut Scope, rope: &RopeConfig, positions: usize) -> Result<Attend> {
         let GroupedSizes { n_heads, n_kv_heads, head_dim, .. } = self.sizes;
-        let rotary = Some(rope.rotary(graph, head_dim, positions)?);
+        let rotary = Some(rope.rotary(at, head_dim, positions)?);
         Ok(Attend { n_kv_heads, causal: true, rotary, ..Attend::new(n_heads, head_dim) })
     }
 
-    /// The attention of `layer`, output projection included.
+    /// A layer's attention, output projection included.
     pub fn apply(
         &self,
-        graph: &mut Graph,
+        at: &mut Scope,
         sequence: &Sequence,
         attend: &Attend,
-        layer: &str,
         x: Value,
     ) -> Result<Value> {
         let GroupedSizes { width, n_heads, n_kv_heads, head_dim } = self.sizes;
-        let name = |part: &str| format!("{layer}.self_attn.{part}");
-        let mut project = |which: &str, heads: usize| {
-            let y = linear(
-                graph,
-                &self.qkv,
-                &name(&format!("{which}_proj")),
-                x,
-                width,
-                heads * head_dim,
-            )?;
-            match self.head_norm.filter(|_| which != "v") {
-                Some(norm) => norm.apply(graph, &self.qkv, &name(&format!("{which}_norm")), y),
-                None => Ok(y),
-            }
-        };
-        let q = project("q", n_heads)?.into();
-        let [k, v] = [project("k", n_kv_heads)?.into(), project("v", n_kv_heads)?.into()];
-        let context = attend.to_self(graph, sequence, layer, [q, k, v])?;
-        linear(graph, &self.out, &name("o_proj"), context, n_heads * head_dim, width)
+        let mut qkv = at.scope("self_attn").biased(self.qkv_bias);
+        let q = self.heads(&mut qkv, ["q_proj", "q_norm"], x, n_heads)?;
+        let k = self.heads(&mut qkv, ["k_proj", "k_norm"], x, n_kv_heads)?;
+        let v = qkv.linear("v_proj", x, n_kv_heads * head_dim)?.into();
+        let context = attend.to_self(at, sequence, [q, k, v])?;
+        at.scope("self_attn").biased(self.out_bias).linear("o_proj", context, width)
+    }
+
+    /// Queries or keys, each head normalised where a family does so.
+    fn heads(
+        &self,
+        at: &mut Scope,
+        [project, norm]: [&str; 2],
+        x: Value,
+        n_heads: usize,
+    ) -> Result<Heads> {
+        let heads = at.linear(project, x, n_heads * self.sizes.head_dim)?;
+        Ok(match self.head_norm {
+            Some(attributes) => at.norm(norm, attributes, heads)?.into(),
+            None => heads.into(),
+        })
     }
 }
 
 /// How many tokens each layer sees, `None` for all: a layer whose kind is sliding sees
 /// `window`. Kinds are those of `layer_types`, or `slides` tells where the configuration has no
 /// such list. Errors name a kind that is not known, a list of another length, a missing window.
-pub(super) fn windows(
+pub fn windows(
     config: &Config,
     n_layers: usize,
     window: Option<usize>,
