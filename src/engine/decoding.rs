@@ -1,9 +1,9 @@
 //! One generation under way: prefill in chunks, then a token per sequence and step.
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use super::sessions::{Capacity, Sessions};
+use super::sessions::{Capacity, Sessions, Turn};
 use crate::error::{Error, Result};
 use crate::gpu::Clock;
 use crate::graph::{Executor, NodeTime};
@@ -20,7 +20,7 @@ pub struct Decoding<'a> {
     sessions: Arc<Sessions>,
     /// Generations run one at a time. Dropped after `sessions`, so that whoever is next can let
     /// the caches go.
-    _turn: MutexGuard<'a, Option<Arc<Sessions>>>,
+    _turn: Turn<'a>,
     size: Capacity,
     /// The prompts, padded on the left to one length.
     prompt: Vec<u32>,
@@ -41,7 +41,7 @@ pub struct AheadStats {
 
 impl<'a> Decoding<'a> {
     pub(super) fn new(
-        turn: MutexGuard<'a, Option<Arc<Sessions>>>,
+        turn: Turn<'a>,
         sessions: Arc<Sessions>,
         [sources, prompts]: [&[Vec<u32>]; 2],
         sampling: Sampling,

@@ -2,9 +2,9 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::sessions::Sessions;
+use super::sessions::{Sessions, Turn};
 use super::{Capacity, Decoding, Device};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Progress, fuse};
@@ -106,7 +106,7 @@ impl Generator {
         &self,
         wanted: Capacity,
         progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    ) -> Result<(MutexGuard<'_, Option<Arc<Sessions>>>, Arc<Sessions>)> {
+    ) -> Result<(Turn<'_>, Arc<Sessions>)> {
         let mut turn = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         // Old caches go first, so that both never exist at once.
         let made = match turn.take() {

@@ -1,7 +1,7 @@
 //! The sessions of a generating model, made for the most that generations will need.
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::Device;
 use crate::error::Result;
@@ -68,6 +68,9 @@ impl Capacity {
         self.step(graph, self.chunk(), self.context)
     }
 }
+
+/// The right to use a model's sessions, held for as long as a generation takes.
+pub(super) type Turn<'a> = MutexGuard<'a, Option<Arc<Sessions>>>;
 
 /// Sessions for a capacity, with the caches that they share.
 pub(super) struct Sessions {
