@@ -11,9 +11,10 @@ use std::error::Error;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use tilewright::engine::shipped;
 use tilewright::gpu::{GpuOptions, adapters};
 use tilewright::graph::{DeviceWeights, Session, SessionOptions, fuse};
-use tilewright::models::{self, BuildOptions, Outputs, shipped};
+use tilewright::models::{self, BuildOptions, Outputs};
 use tilewright::tensor::Sizes;
 use tilewright::text::Tokenizer;
 use tilewright::weights::Pooling;

@@ -7,8 +7,8 @@
 
 use std::error::Error;
 
+use tilewright::engine::{Device, shipped};
 use tilewright::gpu::{GpuOptions, Selector, select};
-use tilewright::models::{Device, shipped};
 use tilewright::tasks::{ScoreOptions, Scorer};
 
 fn main() -> Result<(), Box<dyn Error>> {

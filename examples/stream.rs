@@ -8,8 +8,8 @@ use std::error::Error;
 use std::io::{Write, stdout};
 use std::ops::ControlFlow;
 
+use tilewright::engine::{Device, shipped};
 use tilewright::gpu::{GpuOptions, Selector, select};
-use tilewright::models::{Device, shipped};
 use tilewright::tasks::{Event, GenerateOptions, TextGenerator};
 use tilewright::weights::GenerationConfig;
 

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::exec::SessionOptions;
 use super::executor::{Ahead, Executor};
 use super::node::{Graph, Node, Source, Value};
+use super::options::SessionOptions;
 use super::profile::NodeTime;
 use super::state::{States, permuted};
 use super::weight::Weight;
@@ -54,8 +54,7 @@ pub struct HostSession {
 }
 
 impl HostSession {
-    /// A session on these weights, which are read as the first step needs them. Of the options,
-    /// `force` means nothing here: an op has one route.
+    /// A session on these weights, which are read as the first step needs them.
     pub fn new(graph: Arc<Graph>, weights: &Arc<HostWeights>, options: &SessionOptions) -> Self {
         let mut last = vec![usize::MAX; graph.values.len()];
         for (index, node) in graph.nodes.iter().enumerate().filter(|_| !options.keep_all) {

@@ -11,10 +11,10 @@ use super::frame::heads::{Classifier, MaskedLm, Trunk};
 use super::frame::sizes::{SIZE_NAMES, Sizes};
 use super::model::{BuildOptions, Files, Model};
 use crate::error::Result;
-use crate::graph::{HostWeights, Value, run_cpu};
+use crate::graph::{Executor, HostSession, HostWeights, SessionOptions, Value};
 use crate::nn::{Attend, Heads, Norm, NormKind, Parameters, Rotary, Scope, Sequence};
 use crate::ops::{Activation, Gated, Pairing, Rng, RopeScaling};
-use crate::tensor::{Sizes as Symbols, Tensor};
+use crate::tensor::Tensor;
 use crate::weights::{self, Checkpoint, Config};
 
 const HEADS: super::frame::heads::Heads = super::frame::heads::Heads {
@@ -264,8 +264,9 @@ fn a_pre_norm_encoder_is_one_file_and_agrees_with_plain_loops() {
     let mask = [1, 1, 1, 1, 1, 1, 1, 1, 0, 0];
     let inputs = [ids, mask].map(|v| Tensor::u32([2, 5], v.to_vec()).unwrap());
     let inputs = [("input_ids", &inputs[0]), ("attention_mask", &inputs[1])];
-    let host = HostWeights::default();
-    let got = run_cpu(&model.graph, &host, &inputs, Symbols::default()).unwrap();
+    let host = Arc::new(HostWeights::default());
+    let session = HostSession::new(Arc::new(model.graph), &host, &SessionOptions::default());
+    let got = session.run(&inputs).unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
 
     let plain = Plain(weights);

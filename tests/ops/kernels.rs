@@ -81,13 +81,25 @@ fn marked_loops_mean_the_same_as_they_stand() {
     let gpu = common::open(GpuOptions { loops: Loops::Plain, ..GpuOptions::default() });
     let (mut ran, mut failures) = (0, Vec::new());
     for entry in registry() {
-        for kernel in entry.kernels.iter().filter(|k| k.needs.missing(gpu.caps()).is_none()) {
+        for kernel in entry.kernels.iter().copied() {
+            if kernel.needs().missing(gpu.caps()).is_some() {
+                continue;
+            }
             let mut seen = BTreeSet::new();
             for case in (entry.cases)() {
                 // Each variant once, if it has such a loop.
-                let Some(spec) = spec(&case, kernel, &gpu, gpu.caps().subgroup) else { continue };
-                let text = |loops| assemble_with(kernel.source, &spec, loops).expect("assembles");
-                if text(Loops::Plain) == text(Loops::Unrolled) || !seen.insert(spec.to_string()) {
+                let specs = spec(&case, kernel, &gpu, gpu.caps().subgroup);
+                let Some(specs) = specs else { continue };
+                let text = |loops| -> Vec<_> {
+                    let stages = kernel.stages().iter().zip(&specs);
+                    stages
+                        .map(|(stage, spec)| {
+                            assemble_with(stage.source, spec, loops).expect("assembles")
+                        })
+                        .collect()
+                };
+                if text(Loops::Plain) == text(Loops::Unrolled) || !seen.insert(format!("{specs:?}"))
+                {
                     continue;
                 }
                 match verify_case(&gpu, &case, kernel) {
