@@ -320,7 +320,7 @@ impl Chooser<'_> {
             })
         };
         let Some(first) = self.probes.first() else { return Ok(()) };
-        if choices.kernels.iter().any(|kernel| fits_all(kernel)) {
+        if choices.kernels.iter().any(fits_all) {
             return Ok(());
         }
         let metas = Metas::of(self.graph, node, first)?;

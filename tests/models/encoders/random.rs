@@ -355,7 +355,7 @@ proptest! {
 
     #[test]
     fn encoders_of_any_size(shape in shapes()) {
-        let [gpu, _] = crate::devices();
+        let [gpu, _] = super::devices();
         for names in [BERT, ROBERTA, DISTILBERT, ALBERT, ELECTRA, MPNET] {
             check(&names, &shape, &gpu);
         }
