@@ -8,7 +8,6 @@ use super::Context;
 use super::context::{count, read_text};
 use super::model::ModelArg;
 use super::texts::{read_filled_lines, steps, task};
-use crate::engine::Device;
 use crate::error::Result;
 use crate::tasks::{AnswerOptions, Answerer};
 
@@ -50,7 +49,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
         (None, text) => text.unwrap_or_default(),
     };
     let (folder, options) = task(context, &args.model, args.batch)?;
-    let model = Answerer::open(folder, Device::from(context.device()?), &options)?;
+    let model = Answerer::open(folder, context.place()?, &options)?;
     model.notices().iter().for_each(|n| context.notice(n));
     let pairs: Vec<_> = questions.iter().map(|q| (q.as_str(), text.as_str())).collect();
     let options = AnswerOptions { top_k: args.top_k, max_tokens: args.max_answer_tokens };

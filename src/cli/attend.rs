@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use super::Context;
 use super::model::ModelArg;
-use crate::engine::Device;
 use crate::error::Result;
 use crate::files::write_whole;
 use crate::tasks::Attender;
@@ -30,7 +29,7 @@ pub(crate) struct Args {
 const LARGE: usize = 1 << 22;
 
 pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
-    let device = Device::from(context.device()?);
+    let device = context.place()?;
     let (found, dtype) = (args.model.resolve(context)?, context.weight_dtype()?);
     let attender = match found.head {
         Some(head) => Attender::open_head(found.folder, head, device, dtype)?,

@@ -6,7 +6,6 @@ use super::Context;
 use super::context::count;
 use super::model::ModelArg;
 use super::texts::{Texts, steps, task};
-use crate::engine::Device;
 use crate::error::Result;
 use crate::tasks::{Classifier, InputText};
 
@@ -27,7 +26,7 @@ pub(crate) struct Args {
 pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let texts = args.texts.read()?;
     let (folder, options) = task(context, &args.model, args.texts.batch)?;
-    let classifier = Classifier::open(folder, Device::from(context.device()?), &options)?;
+    let classifier = Classifier::open(folder, context.place()?, &options)?;
     classifier.notices().iter().for_each(|n| context.notice(n));
     let given = texts.iter().map(|t| InputText { first: t, second: args.pair.as_deref() });
     let given: Vec<_> = given.collect();

@@ -12,9 +12,10 @@ use clap::builder::RangedU64ValueParser;
 use clap::{ArgAction, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::engine::Device;
 use crate::error::{Error, Result};
 use crate::gpu::{Choice, Gpu, GpuOptions, Selector, adapters, select};
-use crate::graph::Progress;
+use crate::graph::{Policy, PrecisionMode, Progress, Tune};
 use crate::tensor::DType;
 
 /// Flags that stand before or after any subcommand.
@@ -27,6 +28,17 @@ pub(crate) struct Global {
     /// Storage of weights
     #[arg(long, global = true, value_enum, default_value = "auto")]
     dtype: WeightType,
+    /// Digits that kernels may lose: none (exact), those beyond f16 in factors of products (fast),
+    /// or as the checkpoint has them (auto)
+    #[arg(long, global = true, default_value = "auto", value_name = "auto|exact|fast")]
+    precision: PrecisionMode,
+    /// Whether kernels are timed at a model's first use: within two seconds (quick, not on
+    /// software drivers) or at every size (full); findings are kept
+    #[arg(long, global = true, default_value = "quick", value_name = "off|quick|full")]
+    tune: Tune,
+    /// The kernel to use for an op wherever it can run; may be repeated
+    #[arg(long, global = true, value_name = "OP=NAME", value_parser = kernel_of_op)]
+    kernel: Vec<(String, String)>,
     /// Answer in JSON
     #[arg(long, global = true)]
     json: bool,
@@ -36,6 +48,15 @@ pub(crate) struct Global {
     /// More detail
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
+}
+
+fn kernel_of_op(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((op, name)) if !op.is_empty() && !name.is_empty() => {
+            Ok((op.to_owned(), name.to_owned()))
+        }
+        _ => Err("expected OP=NAME, such as matmul=matmul_tiled".to_owned()),
+    }
 }
 
 /// How weights are stored on the device.
@@ -59,6 +80,7 @@ pub(crate) struct Context {
     quiet: bool,
     selector: Selector,
     dtype: WeightType,
+    policy: Policy,
     cancelled: Arc<AtomicBool>,
     late: Arc<AtomicBool>,
 }
@@ -88,6 +110,7 @@ impl Context {
             quiet: global.quiet,
             selector,
             dtype: global.dtype,
+            policy: Policy { precision: global.precision, force: global.kernel, tune: global.tune },
             cancelled,
             late,
         })
@@ -112,6 +135,29 @@ impl Context {
             _ => {}
         }
         Ok(choice)
+    }
+
+    /// How kernels are to be chosen.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Where models run: the device that was asked for, with the policy that was.
+    pub fn place(&self) -> Result<Device> {
+        self.place_on(self.device()?)
+    }
+
+    /// The same on a device that is open already.
+    pub fn place_on(&self, choice: Choice) -> Result<Device> {
+        match choice {
+            Choice::Gpu(gpu) => Ok(Device::with_policy(&gpu, self.policy.clone())),
+            Choice::Cpu(_) => match self.policy.force.first() {
+                None => Ok(Device::cpu()),
+                Some((op, name)) => Err(Error::Argument(format!(
+                    "--kernel {op}={name}: the CPU path has one route for every op"
+                ))),
+            },
+        }
     }
 
     /// A GPU, software ones included: for commands that make no sense without kernels.

@@ -10,7 +10,6 @@ use serde_json::json;
 use super::Context;
 use super::model::ModelArg;
 use super::texts::Texts;
-use crate::engine::Device;
 use crate::error::Result;
 use crate::files::write_whole;
 use crate::tasks::{EmbedOptions, Embedder, Embedding};
@@ -69,7 +68,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
         dtype: context.weight_dtype()?,
         batch: args.texts.batch,
     };
-    let device = Device::from(context.device()?);
+    let device = context.place()?;
     let embedder = Embedder::open(args.model.folder(context)?, device, options)?;
     embedder.notices().iter().for_each(|n| context.notice(n));
     let bar = context.bar("embedding", texts.len() as u64, false);

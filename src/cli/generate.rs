@@ -8,7 +8,6 @@ use serde_json::json;
 use super::Context;
 use super::context::read_lines;
 use super::model::{CacheArg, ModelArg};
-use crate::engine::Device;
 use crate::error::{Error, Result};
 use crate::models::Kind;
 use crate::tasks::{Event, GenerateOptions, Generation, TextGenerator, Timing};
@@ -113,7 +112,7 @@ impl Shared {
             cache: self.cache.dtype(),
         };
         let folder = self.model.folder(context)?;
-        let model = TextGenerator::open(folder, Device::from(context.device()?), options)?;
+        let model = TextGenerator::open(folder, context.place()?, options)?;
         model.generator().notices().iter().for_each(|n| context.notice(n));
         let config = self.configure(&model, model.config().clone())?;
         config.notices.iter().for_each(|n| context.notice(n));

@@ -24,6 +24,7 @@ mod score;
 mod tag;
 mod texts;
 mod tokenize;
+mod tune;
 mod verify;
 
 use std::process::ExitCode;
@@ -83,6 +84,8 @@ enum Command {
     Bench(bench::Args),
     /// Exact memory a model needs, and whether it fits the device
     Plan(plan::Args),
+    /// Time the kernels for a model on this device, and keep which are fastest
+    Tune(tune::Args),
     /// Time per layer and kernel on the device's own clock
     Profile(profile::Args),
     /// The command graph of a model, by layer
@@ -118,6 +121,7 @@ pub fn run() -> ExitCode {
         Command::Verify(args) => verify::run(&context, args),
         Command::Bench(args) => bench::run(&context, args),
         Command::Plan(args) => plan::run(&context, args),
+        Command::Tune(args) => tune::run(&context, args),
         Command::Profile(args) => profile::run(&context, args),
         Command::Graph(args) => graph::run(&context, args),
     });

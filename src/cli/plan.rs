@@ -8,8 +8,8 @@ use super::context::count;
 use super::model::{CacheArg, ModelArg};
 use crate::engine::{Capacity, Device, Generator};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, GpuOptions, adapters, no_adapter};
-use crate::graph::{Graph, Plan, Size, fuse};
+use crate::gpu::{Caps, Gpu, GpuOptions, adapters, no_adapter};
+use crate::graph::{Graph, Plan, Policy, Size, fuse};
 use crate::models::{Class, Kind, UNLIMITED};
 use crate::tensor::Sizes;
 
@@ -44,13 +44,18 @@ struct Memory {
 
 impl Memory {
     /// A model that generates: the decoding step with its caches, and the encoder before it.
-    fn generating(model: &Generator, capacity: Capacity, max_binding: u64) -> Result<Self> {
+    fn generating(
+        model: &Generator,
+        capacity: Capacity,
+        caps: &Caps,
+        policy: &Policy,
+    ) -> Result<Self> {
         let (encode, decode) = model.graphs();
         let (encode_sizes, decode_sizes) = model.sizes(capacity)?;
-        let mut plans = vec![Plan::new(decode, decode_sizes, max_binding, false)?];
+        let mut plans = vec![Plan::of_device(decode, decode_sizes, caps, policy)?];
         let (mut dispatches, mut shared) = (decode.nodes().len(), 0);
         if let (Some(encode), Some(sizes)) = (encode, encode_sizes) {
-            let mut plan = Plan::new(encode, sizes, max_binding, false)?;
+            let mut plan = Plan::of_device(encode, sizes, caps, policy)?;
             // The states it fills are the decoder's.
             plan.states = 0;
             plans.push(plan);
@@ -60,8 +65,8 @@ impl Memory {
         Ok(Self { plans, dispatches, shared })
     }
 
-    fn whole_pass(graph: &Graph, sizes: Sizes, max_binding: u64) -> Result<Self> {
-        let plan = Plan::new(graph, sizes, max_binding, false)?;
+    fn whole_pass(graph: &Graph, sizes: Sizes, caps: &Caps, policy: &Policy) -> Result<Self> {
+        let plan = Plan::of_device(graph, sizes, caps, policy)?;
         Ok(Self { plans: vec![plan], dispatches: graph.nodes().len(), shared: 0 })
     }
 
@@ -91,7 +96,8 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
         let message = format!("--tokens {tokens}: the model takes at most {most}");
         return Err(Error::Argument(message));
     }
-    let (device, max_binding) = device(context, args.max_binding)?;
+    let caps = device(context, args.max_binding)?;
+    let (device, max_binding, policy) = (&caps.name, caps.max_binding, context.policy());
     let generates = matches!(model.info.class, Class::CausalLm | Class::Seq2SeqLm);
     let memory = if generates && !args.whole_pass {
         let folder = args.model.folder(context)?;
@@ -99,14 +105,14 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
         let capacity = Capacity { batch: args.batch, context: tokens, source };
         let options = args.cache.options(context, tokens)?;
         let generator = Generator::open(folder, Device::cpu(), &options)?;
-        Memory::generating(&generator, capacity, max_binding)?
+        Memory::generating(&generator, capacity, &caps, policy)?
     } else {
         let graph = fuse(model.graph, &[])?;
         let mut sizes = vec![(Size::Batch, args.batch), (Size::Tokens, tokens)];
         if model.info.kind == Kind::EncoderDecoder {
             sizes.push((Size::Source, tokens));
         }
-        Memory::whole_pass(&graph, graph.sizes(&sizes)?, max_binding)?
+        Memory::whole_pass(&graph, graph.sizes(&sizes)?, &caps, policy)?
     };
     let all_splits = || memory.plans.iter().flat_map(|p| &p.splits);
     let largest = memory.plans.iter().map(|p| p.largest_binding).max().unwrap_or(0);
@@ -144,13 +150,14 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     context.line(&format!("{} dispatches, fits {device}", memory.dispatches))
 }
 
-/// The device to plan for: its name and largest binding. Nothing is allocated on it.
-fn device(context: &Context, max_binding: Option<u64>) -> Result<(String, u64)> {
-    if let Some(bytes) = max_binding {
-        return Ok(("a device of that limit".to_owned(), bytes));
+/// The device to plan for. Nothing is allocated on it.
+fn device(context: &Context, max_binding: Option<u64>) -> Result<Caps> {
+    if let Some(max_binding) = max_binding {
+        let name = "a device of that limit".to_owned();
+        return Ok(Caps { name, max_binding, ..Caps::baseline() });
     }
     let gpu = if context.forced_cpu() { first_adapter()? } else { context.gpu()? };
-    Ok((gpu.caps().name.clone(), gpu.caps().max_binding))
+    Ok(gpu.caps().clone())
 }
 
 /// With `--device cpu` the plan is for the adapter that a GPU run would have.

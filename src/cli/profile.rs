@@ -10,7 +10,7 @@ use serde_json::json;
 use super::Context;
 use super::context::count;
 use super::model::{CacheArg, ModelArg, random_inputs};
-use crate::engine::{Capacity, Device, Generator, by_name};
+use crate::engine::{Capacity, Generator, by_name};
 use crate::error::Result;
 use crate::files::write_whole;
 use crate::gpu::{Choice, Clock};
@@ -52,7 +52,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let gpu = context.gpu()?;
     let graph = Arc::new(fuse(model.graph, &[])?);
     let capacity = graph.bind_sizes(&by_name(&inputs), Sizes::default())?;
-    let weights = DeviceWeights::new(&gpu);
+    let weights = DeviceWeights::with_policy(&gpu, context.policy().clone());
     let options = SessionOptions::default();
     let session = Session::new(graph, &weights, capacity, &options, &mut context.load_progress())?;
     let (times, clock) = medians(context, &args, || session.profile(&by_name(&inputs)))?;
@@ -62,7 +62,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
 
 /// A decoding step behind random tokens; an encoder's input is as long.
 fn decode(context: &Context, args: &Args) -> Result<()> {
-    let device = Device::from(Choice::Gpu(context.gpu()?));
+    let device = context.place_on(Choice::Gpu(context.gpu()?))?;
     let room = args.repetitions + 2;
     let options = args.cache.options(context, args.tokens + room)?;
     let model = Generator::open(args.model.folder(context)?, device, &options)?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Context;
 use super::model::{ModelArg, read_inputs};
-use crate::engine::{Device, Runner, by_name};
+use crate::engine::{Runner, by_name};
 use crate::error::Result;
 use crate::tensor::Sizes;
 use crate::weights::write;
@@ -27,7 +27,7 @@ pub(crate) struct Args {
 pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let model = args.model.open(context, args.hidden_states)?;
     let inputs = read_inputs(&model.info, &args.input)?;
-    let runner = Runner::new(model.graph, Device::from(context.device()?))?;
+    let runner = Runner::new(model.graph, context.place()?)?;
     let given = by_name(&inputs);
     let sizes = runner.graph().bind_sizes(&given, Sizes::default())?;
     runner.reserve(&sizes, &mut context.load_progress())?;

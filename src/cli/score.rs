@@ -9,7 +9,7 @@ use super::Context;
 use super::context::{count, read_text};
 use super::model::ModelArg;
 use super::texts::steps;
-use crate::engine::{Device, Shipped};
+use crate::engine::Shipped;
 use crate::error::Result;
 use crate::tasks::{Objective, Score, ScoreOptions, Scorer};
 
@@ -77,7 +77,7 @@ impl Args {
 
 pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let texts = args.read()?;
-    let device = Device::from(context.device()?);
+    let device = context.place()?;
     let Shipped { folder, head } = args.model.resolve(context)?;
     let options = ScoreOptions {
         head,

@@ -6,7 +6,6 @@ use serde_json::json;
 use super::Context;
 use super::model::ModelArg;
 use super::texts::{Texts, steps, task};
-use crate::engine::Device;
 use crate::error::Result;
 use crate::tasks::{Aggregation, Tagger};
 
@@ -35,7 +34,7 @@ enum AggregationArg {
 pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let texts = args.texts.read()?;
     let (folder, options) = task(context, &args.model, args.texts.batch)?;
-    let tagger = Tagger::open(folder, Device::from(context.device()?), &options)?;
+    let tagger = Tagger::open(folder, context.place()?, &options)?;
     tagger.notices().iter().for_each(|n| context.notice(n));
     let mode = match args.aggregation {
         AggregationArg::First => Aggregation::First,

@@ -9,8 +9,9 @@ use serde_json::json;
 
 use super::model::{ModelArg, random_inputs, read_inputs};
 use super::{Context, failed};
-use crate::engine::{by_name, verify};
+use crate::engine::{NodeCheck, by_name, verify};
 use crate::error::Result;
+use crate::gpu::Choice;
 use crate::graph::fuse;
 use crate::ops::{Outcome, Verdict, registry, verify_ops};
 
@@ -52,7 +53,8 @@ fn model(context: &Context, args: ModelArgs) -> Result<()> {
     };
     let gpu = context.gpu()?;
     let graph = Arc::new(fuse(model.graph, &[])?);
-    let checks = verify(&graph, &gpu, &by_name(&inputs), &mut context.load_progress())?;
+    let device = context.place_on(Choice::Gpu(gpu.clone()))?;
+    let checks = verify(&graph, device, &by_name(&inputs), &mut context.load_progress())?;
     context.warn(&graph.warnings());
     let mut layers: Vec<(&str, f64)> = Vec::new();
     for check in &checks {
@@ -63,6 +65,7 @@ fn model(context: &Context, args: ModelArgs) -> Result<()> {
         }
     }
     let device = &gpu.caps().name;
+    let kernels = kernels(&checks);
     let first = checks.iter().find(|c| !c.passed());
     if context.json {
         let row = |(layer, worst): &(&str, f64)| json!({"layer": layer, "max_rel": worst});
@@ -70,11 +73,15 @@ fn model(context: &Context, args: ModelArgs) -> Result<()> {
         let diverged = first.map(|c| json!({"layer": c.layer, "op": c.op, "max_abs": c.max_abs}));
         let passed = first.is_none();
         let answer = json!({"device": device, "nodes": checks.len(), "passed": passed,
-            "first_divergence": diverged, "layers": rows});
+            "first_divergence": diverged, "layers": rows, "kernels": kernels.iter().map(|(kernel, count)| json!({"op": kernel.0,
+            "kernel": kernel.1, "precision": kernel.2, "nodes": count})).collect::<Vec<_>>()});
         context.line(&answer.to_string())?;
     } else {
         for (layer, worst) in &layers {
             context.line(&format!("{layer:32} max difference {worst:.1e} of the scale"))?;
+        }
+        for ((op, kernel, precision), count) in &kernels {
+            context.line(&format!("{op:16} {kernel:24} {precision}, {count} nodes"))?;
         }
         let same = checks.iter().take_while(|c| c.passed()).count();
         let all = checks.len();
@@ -87,6 +94,17 @@ fn model(context: &Context, args: ModelArgs) -> Result<()> {
             c.layer, c.op, c.max_abs, c.scale
         )),
     }
+}
+
+/// How many nodes each kernel ran, as (op, kernel, precision). What stands behind a node that lost
+/// digits is held to that node's bound.
+fn kernels(checks: &[NodeCheck]) -> BTreeMap<(&str, &str, &str), usize> {
+    let mut found = BTreeMap::new();
+    for check in checks {
+        let key = (check.op, check.kernel, check.precision.name());
+        *found.entry(key).or_default() += 1;
+    }
+    found
 }
 
 /// Counts of one variant.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::gpu::{Choice, Gpu};
 use crate::graph::{
-    DeviceWeights, Executor, Graph, HostSession, HostWeights, Progress, Session, SessionOptions,
+    DeviceWeights, Executor, Graph, HostSession, HostWeights, Policy, Progress, Session,
+    SessionOptions,
 };
 use crate::tensor::Sizes;
 
@@ -28,6 +29,11 @@ impl Device {
     /// A device.
     pub fn gpu(gpu: &Gpu) -> Self {
         Self::Gpu(DeviceWeights::new(gpu))
+    }
+
+    /// A device whose sessions choose their kernels by this policy.
+    pub fn with_policy(gpu: &Gpu, policy: Policy) -> Self {
+        Self::Gpu(DeviceWeights::with_policy(gpu, policy))
     }
 
     /// The device behind it; `None` on the CPU.

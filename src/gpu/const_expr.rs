@@ -166,7 +166,7 @@ impl Parser<'_, '_> {
         Ok(token)
     }
 
-    fn expect(&mut self, wanted: &str) -> Result<(), String> {
+    fn demand(&mut self, wanted: &str) -> Result<(), String> {
         let found = self.next()?;
         if found == wanted { Ok(()) } else { Err(format!("expected `{wanted}`, found `{found}`")) }
     }
@@ -206,7 +206,7 @@ impl Parser<'_, '_> {
         let token = self.next()?.to_owned();
         if token == "(" {
             let value = self.binary(0)?;
-            self.expect(")")?;
+            self.demand(")")?;
             return Ok(value);
         }
         if token.starts_with(|c: char| c.is_ascii_digit()) {
@@ -238,16 +238,16 @@ impl Parser<'_, '_> {
     fn call(&mut self, name: &str) -> Result<Value, String> {
         let first = self.binary(0)?;
         if matches!(name, "u32" | "i32") {
-            self.expect(")")?;
+            self.demand(")")?;
             let kind = if name == "u32" { Kind::U32 } else { Kind::I32 };
             return match first {
                 Value::Int(n, _) => in_range(n, kind),
                 Value::Bool(b) => Ok(Value::Int(b.into(), kind)),
             };
         }
-        self.expect(",")?;
+        self.demand(",")?;
         let second = self.binary(0)?;
-        self.expect(")")?;
+        self.demand(")")?;
         let (a, b, kind) = integers(name, first, second)?;
         match name {
             "min" => Ok(Value::Int(a.min(b), kind)),

@@ -11,7 +11,8 @@ use super::policy::{Policy, PrecisionMode, Tune};
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu, Pipeline, Spec};
 use crate::ops::{
-    Call, Compiled, Cost, Kernel, Precision, Stage, candidates, certify, choose, class_of, fastest,
+    Call, Compiled, Cost, Kernel, Pick, Precision, Stage, candidates, certify, choose, class_of,
+    fastest,
 };
 use crate::tensor::{DType, Dim, MAX_SYMS, Meta, Sizes, Sym};
 
@@ -113,6 +114,8 @@ pub(super) struct Choices {
     pub scratch: usize,
     /// What tuning found, as (bucket, index into `kernels`): see [`Graph::bucket`].
     pub tuned: Vec<(Bucket, usize)>,
+    /// The same for people.
+    pub picks: Vec<Pick>,
 }
 
 /// The power of two above each symbol's value, as its logarithm; 0 for symbols that do not matter.
@@ -161,7 +164,8 @@ pub(super) fn choose_kernels(
             continue;
         }
         let choices = chooser.node(node).map_err(|e| e.in_layer(&node.layer))?;
-        known.insert(key, choices.clone());
+        // Said once, not once per layer.
+        known.insert(key, Choices { picks: Vec::new(), ..choices.clone() });
         all.push(choices);
     }
     Ok(all)
@@ -223,7 +227,8 @@ struct Chooser<'a> {
 impl Chooser<'_> {
     fn node(&self, node: &Node) -> Result<Choices> {
         let forced = self.policy.forced(node.op.name());
-        let mut choices = Choices { kernels: Vec::new(), scratch: 0, tuned: Vec::new() };
+        let mut choices =
+            Choices { kernels: Vec::new(), scratch: 0, tuned: Vec::new(), picks: Vec::new() };
         let mut classes: HashMap<(&'static str, Vec<Spec>), bool> = HashMap::new();
         let symbols = self.graph.symbols_of(node);
         for sizes in &self.probes {
@@ -256,6 +261,7 @@ impl Chooser<'_> {
             if let Some(pick) = fastest(gpu, &call, &all, self.deadline)? {
                 let index = choices.add(pick.kernel);
                 choices.tuned.push((bucket, index));
+                choices.picks.push(pick);
             } else {
                 choices.tuned.push((bucket, index));
             }

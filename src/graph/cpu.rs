@@ -11,7 +11,7 @@ use super::state::{States, permuted};
 use super::weight::Weight;
 use crate::error::{Error, Result};
 use crate::gpu::Clock;
-use crate::ops::Args;
+use crate::ops::{Args, Kernel};
 use crate::tensor::{DType, Shape, Sizes, SymMeta, Tensor};
 
 /// A model's weights in host memory, loaded at first use.
@@ -163,6 +163,10 @@ impl Executor for HostSession {
 
     fn capacity(&self) -> Option<Sizes> {
         None
+    }
+
+    fn kernel(&self, _node: usize, _sizes: &Sizes) -> Result<Option<&'static dyn Kernel>> {
+        Ok(None)
     }
 
     fn step(

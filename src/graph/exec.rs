@@ -106,6 +106,7 @@ impl Session {
     ) -> Result<Self> {
         let gpu = weights.gpu().clone();
         let choices = choose_kernels(&graph, Some(&gpu), gpu.caps(), capacity, weights.policy())?;
+        weights.note(choices.iter().flat_map(|choice| choice.picks.iter().cloned()));
         let scratch: Vec<_> = choices.iter().map(|choice| choice.scratch).collect();
         let plan = Plan::with_scratch(
             &graph,

@@ -8,6 +8,7 @@ use super::node::{Graph, Value};
 use super::profile::NodeTime;
 use crate::error::Result;
 use crate::gpu::Clock;
+use crate::ops::Kernel;
 use crate::tensor::{Sizes, Tensor};
 
 /// A graph made ready to run, step after step: a [`Session`] on a device, or a
@@ -56,6 +57,10 @@ pub trait Executor: Send + Sync {
     /// not exist.
     fn permute(&self, rows: &[usize], sizes: &Sizes) -> Result<()>;
 
+    /// The kernel that runs the node of this index at these sizes; `None` on the CPU, whose ops
+    /// have one route each.
+    fn kernel(&self, node: usize, sizes: &Sizes) -> Result<Option<&'static dyn Kernel>>;
+
     /// One step with the time of every node, in order, and the clock it was taken from. Errors
     /// on the CPU.
     fn profile_step(
@@ -97,6 +102,14 @@ impl Executor for Session {
 
     fn capacity(&self) -> Option<Sizes> {
         Some(self.plan().capacity)
+    }
+
+    fn kernel(&self, node: usize, sizes: &Sizes) -> Result<Option<&'static dyn Kernel>> {
+        self.with_dispatches(sizes, |all| {
+            let candidates = self.steps.get(node).map(|step| &step.candidates);
+            let work = all.get(node);
+            Some(candidates?.get(work?.candidate)?.kernel())
+        })
     }
 
     fn step(

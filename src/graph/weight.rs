@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::policy::Policy;
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Gpu, Upload};
-use crate::ops::{self, Part};
+use crate::ops::{self, Part, Pick};
 use crate::tensor::{DType, Meta, Shape, Tensor};
 
 /// Something a weight's bytes can be read from, range by range, such as a checkpoint file.
@@ -239,6 +239,7 @@ pub struct Progress<'a> {
 pub struct DeviceWeights {
     gpu: Gpu,
     policy: Policy,
+    picks: Mutex<Vec<Pick>>,
     loaded: Mutex<HashMap<(String, DType), Arc<DeviceWeight>>>,
 }
 
@@ -255,7 +256,21 @@ impl DeviceWeights {
 
     /// The same with a policy of its own.
     pub fn with_policy(gpu: &Gpu, policy: Policy) -> Arc<Self> {
-        Arc::new(Self { gpu: gpu.clone(), policy, loaded: Mutex::default() })
+        Arc::new(Self {
+            gpu: gpu.clone(),
+            policy,
+            picks: Mutex::default(),
+            loaded: Mutex::default(),
+        })
+    }
+
+    /// What tuning found for the sessions made so far.
+    pub fn picks(&self) -> Vec<Pick> {
+        self.picks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn note(&self, picks: impl IntoIterator<Item = Pick>) {
+        self.picks.lock().unwrap_or_else(PoisonError::into_inner).extend(picks);
     }
 
     /// How sessions on this device choose their kernels.

@@ -7,8 +7,10 @@
 //! only. Its key hashes the assembled text, imports included, so an edited file is tried again,
 //! and a kernel that is wrong with f16 keys or with one activation is off for those alone.
 
+use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::kernel::Precision;
 use super::op::{Call, Case, Entry, Kernel};
@@ -18,7 +20,7 @@ use super::verify::try_case;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Loops, Spec, assemble_with};
 
-/// Cases a verdict rests on, spread over those of the class.
+/// Cases a verdict rests on: spread over those of the class, then those nearest to it.
 const CASES: usize = 2;
 /// What is stored for a class that passed.
 const CERTIFIED: &str = "certified";
@@ -75,7 +77,7 @@ pub fn certify_all(
     }
     let cases = cases_of(kernel, entry);
     let mut classes: Vec<Vec<Spec>> = Vec::new();
-    for case in &cases {
+    for case in cases.iter().flat_map(|cases| cases.iter()) {
         if let Some(class) = case_class(gpu, kernel, case)
             && !classes.contains(&class)
         {
@@ -100,10 +102,18 @@ fn verdict(finding: String) -> Option<String> {
 
 /// The cases of every op that lists the kernel: the calling op's first, since it may be an
 /// embedder's own, then the registry's.
-fn cases_of(kernel: &dyn Kernel, entry: &'static Entry) -> Vec<Case> {
+fn cases_of(kernel: &dyn Kernel, entry: &'static Entry) -> Vec<Arc<Vec<Case>>> {
     let others = registry().iter().copied().filter(|e| !std::ptr::eq(*e, entry));
-    let lists = |e: &&Entry| e.kernels.iter().any(|k| k.name() == kernel.name());
-    std::iter::once(entry).chain(others).filter(lists).flat_map(|e| (e.cases)()).collect()
+    let lists = |e: &&'static Entry| e.kernels.iter().any(|k| k.name() == kernel.name());
+    std::iter::once(entry).chain(others).filter(lists).map(built).collect()
+}
+
+/// An entry's cases, built once: a first start certifies several classes of each.
+fn built(entry: &'static Entry) -> Arc<Vec<Case>> {
+    static BUILT: Mutex<BTreeMap<usize, Arc<Vec<Case>>>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = std::ptr::from_ref(entry) as usize;
+    Arc::clone(built.entry(key).or_insert_with(|| Arc::new((entry.cases)())))
 }
 
 /// The class of the variant that a case runs, if the kernel takes the case on this device.
@@ -117,26 +127,29 @@ fn judge_class(
     kernel: &'static dyn Kernel,
     class: &[Spec],
     key: String,
-    cases: &[Case],
+    cases: &[Arc<Vec<Case>>],
 ) -> Result<Option<String>> {
-    let of_class: Vec<_> = cases
+    let shared =
+        |found: &[Spec]| -> usize { class.iter().zip(found).map(|(a, b)| a.in_common(b)).sum() };
+    let (mut exact, mut near) = (Vec::new(), Vec::new());
+    for case in cases.iter().flat_map(|cases| cases.iter()) {
+        match case_class(gpu, kernel, case) {
+            Some(found) if found == class => exact.push(case),
+            Some(found) => near.push((shared(&found), case)),
+            None => {}
+        }
+    }
+    // Models combine features in ways that no case does, and a case of the class may be too large
+    // for the device: then those that share most features stand in.
+    near.sort_by_key(|(shared, _)| std::cmp::Reverse(*shared));
+    let step = (exact.len() / CASES).max(1);
+    let chosen: Vec<_> = exact
         .iter()
-        .filter(|case| case_class(gpu, kernel, case).is_some_and(|found| found == class))
+        .step_by(step)
+        .chain(&exact)
+        .copied()
+        .chain(near.into_iter().map(|(_, case)| case))
         .collect();
-    // Models combine features in ways that no case does: then the nearest cases stand in, those
-    // that share most of them.
-    let shared = |case: &&Case| {
-        case_class(gpu, kernel, case)
-            .map_or(0, |found| class.iter().zip(&found).map(|(a, b)| a.in_common(b)).sum::<usize>())
-    };
-    let chosen = if of_class.is_empty() {
-        let mut all: Vec<_> = cases.iter().map(|case| (shared(&case), case)).collect();
-        let most = all.iter().map(|(n, _)| *n).max().unwrap_or(0);
-        all.retain(|(n, _)| *n == most);
-        all.into_iter().map(|(_, case)| case).collect()
-    } else {
-        of_class
-    };
     let finding = try_cases(gpu, kernel, &chosen)?;
     if finding != CERTIFIED {
         // A device that fails shows as all sorts of errors: only a healthy one is believed.
@@ -147,10 +160,8 @@ fn judge_class(
 }
 
 fn try_cases(gpu: &Gpu, kernel: &'static dyn Kernel, cases: &[&Case]) -> Result<String> {
-    let step = (cases.len() / CASES).max(1);
     let mut passed = 0;
-    // Spread first; the whole list only if too few of those can run.
-    for case in cases.iter().step_by(step).chain(cases) {
+    for case in cases {
         match try_case(gpu, case, kernel, Precision::Fast) {
             Ok(Outcome::Passed { .. }) => passed += 1,
             Ok(Outcome::Failed(why)) => return Ok(format!("{}: {why}", case.label)),

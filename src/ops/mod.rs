@@ -80,5 +80,5 @@ pub use select::{candidates, choose};
 pub use single::Single;
 pub use softmax::Softmax;
 pub use tolerance::{Comparison, Tolerance};
-pub use tune::{Pick, Timing, fastest};
+pub use tune::{Pick, Timing, fastest, found};
 pub use verify::{Outcome, Verdict, verify_case, verify_cpu, verify_entry, verify_ops};

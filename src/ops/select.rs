@@ -41,7 +41,7 @@ pub fn choose(
     }
     let mut message = format!("no kernel for {} takes these shapes", call.caps.name);
     if !off.is_empty() {
-        message += &format!(" (off, since they gave wrong answers here: {})", off.join(", "));
+        message += &format!(" (off on this adapter: {}; `devices -v` says why)", off.join(", "));
     }
     Err(Error::op(op.name(), message))
 }

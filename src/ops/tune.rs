@@ -37,6 +37,10 @@ pub struct Timing {
 /// Which kernel is the fastest for a call.
 #[derive(Clone, Debug)]
 pub struct Pick {
+    /// The shape class: op with attributes, operands and results.
+    pub class: String,
+    /// The kernel of the least rank, which would run untimed.
+    pub guess: &'static dyn Kernel,
     /// The fastest kernel.
     pub kernel: &'static dyn Kernel,
     /// What was timed, in the order of rank; empty when an earlier run's finding was used.
@@ -78,11 +82,13 @@ pub fn fastest(
     if candidates.len() < 2 {
         return Ok(None);
     }
-    let key = key(call, candidates)?;
-    if let Some(name) = gpu.verdicts().get(&key)
-        && let Some(kernel) = candidates.iter().find(|k| k.name() == name)
-    {
-        return Ok(Some(Pick { kernel: *kernel, timings: Vec::new() }));
+    if let Some(kernel) = found(gpu, call, candidates)? {
+        return Ok(Some(Pick {
+            class: class(call),
+            guess: candidates[0],
+            kernel,
+            timings: Vec::new(),
+        }));
     }
     let late = || deadline.is_some_and(|at| Instant::now() >= at);
     let Some(bench) = Bench::new(gpu, call)? else { return Ok(None) };
@@ -100,8 +106,19 @@ pub fn fastest(
         }
     }
     let Some((_, kernel)) = best else { return Ok(None) };
-    gpu.verdicts().set(key, kernel.name().to_owned());
-    Ok(Some(Pick { kernel, timings }))
+    gpu.verdicts().set(key(call, candidates)?, kernel.name().to_owned());
+    Ok(Some(Pick { class: class(call), guess: candidates[0], kernel, timings }))
+}
+
+/// What an earlier run found to be the fastest of `candidates` for a call.
+pub fn found(
+    gpu: &Gpu,
+    call: &Call<'_>,
+    candidates: &[&'static dyn Kernel],
+) -> Result<Option<&'static dyn Kernel>> {
+    let candidates = &candidates[..candidates.len().min(TRIALS)];
+    let name = gpu.verdicts().get(&key(call, candidates)?);
+    Ok(name.and_then(|name| candidates.iter().find(|k| k.name() == name).copied()))
 }
 
 /// Buffers to time kernels on. Their contents do not matter to the time: all are zero.

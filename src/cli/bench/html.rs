@@ -112,6 +112,7 @@ mod tests {
         let row = Row {
             op: "matmul".to_owned(),
             variant: "v".to_owned(),
+            pick: false,
             shape: "1x1x1".to_owned(),
             dtype: "f32".to_owned(),
             outcome: Outcome::NotRun("the device lacks x & y".to_owned()),

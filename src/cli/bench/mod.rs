@@ -12,12 +12,15 @@ use std::time::Instant;
 
 use crate::engine::Device;
 use crate::error::{Error, Result};
-use crate::gpu::{Clock, Gpu};
+use crate::gpu::{Choice, Clock, Gpu};
+use crate::graph::{PrecisionMode, Tune};
 use crate::ops::bench::{MeasureOptions, Roofline, Timer, measure_with};
-use crate::ops::{Args as OpArgs, Prepared, RunOptions, Tolerance, run_cpu};
+use crate::ops::{
+    Args as OpArgs, Call, Precision, Prepared, RunOptions, Tolerance, candidates, found, run_cpu,
+};
 use crate::tensor::{DType, Sizes as Symbols, Tensor};
 
-use super::Context;
+use super::{Context, failed};
 use report::{Format, Outcome, Place, Report, Row};
 use sizes::{Products, Sizes, combinations};
 use work::{Heads, Norm, Work};
@@ -42,6 +45,10 @@ struct How {
     /// Form of the answer: md, or jsonl with --json
     #[arg(short, long, global = true, value_enum)]
     output: Option<Format>,
+    /// Fail when the kernel that models would use takes so many percent longer than the fastest;
+    /// with --variants all
+    #[arg(long, global = true, value_name = "PERCENT")]
+    assert: Option<f64>,
     /// Also write a page with a table and bars
     #[arg(long, global = true, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -157,7 +164,10 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let mut report = Report::new(context, format, args.how.html, place);
     let mut stopped = None;
     if let What::Model(args) = &args.what {
-        let device = gpu.as_ref().map_or_else(Device::cpu, Device::gpu);
+        let device = match &gpu {
+            Some(gpu) => context.place_on(Choice::Gpu(gpu.clone()))?,
+            None => Device::cpu(),
+        };
         let mut push = |row| bar.suspend(|| report.push(row));
         stopped = model::run(context, args, &device, &options, &mut push).err();
     }
@@ -184,8 +194,13 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
         }
     }
     bar.finish_and_clear();
-    let finished = report.finish();
-    stopped.map_or(finished, Err)
+    let lagging = args.how.assert.and_then(|percent| report.lagging(percent));
+    report.finish()?;
+    match (stopped, lagging) {
+        (Some(error), _) => Err(error),
+        (None, Some(why)) => failed(why),
+        (None, None) => Ok(()),
+    }
 }
 
 /// Every combination of the sizes given.
@@ -296,7 +311,34 @@ impl Bench<'_> {
             Ok(found) => found,
         };
         let (op, shape, dtype) = (work.op.to_owned(), work.shape.clone(), work.dtype.to_string());
-        Ok(Row { op, variant: name, shape, dtype, outcome })
+        let pick = self.pick()?.is_some_and(|kernel| kernel == name);
+        Ok(Row { op, variant: name, pick, shape, dtype, outcome })
+    }
+
+    /// The precision that the policy means for these operands: fast for f16 and bf16 weights where
+    /// the device multiplies such matrices.
+    fn precision(&self) -> Precision {
+        let matrices = self.gpu.is_some_and(|gpu| gpu.caps().fragment().is_some());
+        match self.context.policy().precision {
+            PrecisionMode::Fast => Precision::Fast,
+            PrecisionMode::Auto if matrices && self.work.dtype != DType::F32 => Precision::Fast,
+            _ => Precision::Exact,
+        }
+    }
+
+    /// The kernel that models would use for this shape: by tuning, where it has found one, else by
+    /// rank. `None` on the CPU, and where none takes the shape.
+    fn pick(&self) -> Result<Option<&'static str>> {
+        let Some(gpu) = self.gpu else { return Ok(None) };
+        let call = |call: &Call<'_>| -> Result<Option<&'static str>> {
+            let all = candidates(call, self.precision());
+            let tuned = match self.context.policy().tune {
+                Tune::Off => None,
+                _ => found(gpu, call, &all)?,
+            };
+            Ok(tuned.or(all.first().copied()).map(|kernel| kernel.name()))
+        };
+        self.work.with_call(gpu.caps(), call)?
     }
 
     fn outcome(
@@ -325,7 +367,8 @@ impl Bench<'_> {
             Ok(found) => &*ready.insert(found),
             Err(error) => return not_run(&name, error),
         };
-        let options = RunOptions { kernel: variant, ..RunOptions::default() };
+        let precision = self.precision();
+        let options = RunOptions { kernel: variant, precision, ..RunOptions::default() };
         let prepared = match Prepared::new(gpu, op, inputs, &symbols, options) {
             Ok(prepared) => prepared,
             Err(error) => return not_run(&name, error),

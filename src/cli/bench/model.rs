@@ -89,7 +89,7 @@ pub(super) fn run(
         };
         let dtype = context.weight_dtype()?.map_or("as stored".to_owned(), |d| d.to_string());
         let (op, shape) = ("model".to_owned(), format!("{batch}x{tokens}"));
-        push(Row { op, variant: model.info.model_type, shape, dtype, outcome })?;
+        push(Row { op, variant: model.info.model_type, pick: false, shape, dtype, outcome })?;
     }
     Ok(())
 }
@@ -162,7 +162,14 @@ fn generation(
         dtype += &format!(", {} cache", build.cache);
     }
     let shape = format!("{batch}x{tokens}+{new}");
-    Ok(Row { op: "decode".to_owned(), variant: info.model_type.clone(), shape, dtype, outcome })
+    Ok(Row {
+        op: "decode".to_owned(),
+        variant: info.model_type.clone(),
+        pick: false,
+        shape,
+        dtype,
+        outcome,
+    })
 }
 
 fn nmse(got: &Tensor, want: &Tensor) -> Result<f64> {

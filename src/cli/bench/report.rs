@@ -26,7 +26,7 @@ pub(crate) enum Format {
 }
 
 /// Keys of a row in every machine-readable form.
-pub(crate) const KEYS: [&str; 17] = [
+pub(crate) const KEYS: [&str; 18] = [
     "op",
     "variant",
     "shape",
@@ -44,6 +44,7 @@ pub(crate) const KEYS: [&str; 17] = [
     "driver",
     "status",
     "reason",
+    "pick",
 ];
 
 /// Where the rows were measured.
@@ -58,6 +59,8 @@ pub(crate) struct Place {
 pub(crate) struct Row {
     pub op: String,
     pub variant: String,
+    /// Whether models would use this variant.
+    pub pick: bool,
     pub shape: String,
     pub dtype: String,
     pub outcome: Outcome,
@@ -90,6 +93,7 @@ impl Row {
         set("dtype", json!(self.dtype));
         set("device", json!(place.device));
         set("driver", json!(place.driver));
+        set("pick", json!(self.pick));
         match &self.outcome {
             Outcome::Measured { time, cost, error } => {
                 set("median_ns", json!(time.median_ns));
@@ -124,8 +128,9 @@ impl Row {
 
     /// Cells for people: see [`HEADER`]. What did not run has none; it is told below the table.
     pub fn cells(&self, place: &Place) -> Option<Vec<String>> {
-        let mut cells =
-            [&self.op, &self.variant, &self.shape, &self.dtype].map(String::clone).to_vec();
+        let mark = if self.pick { " <-" } else { "" };
+        let variant = format!("{}{mark}", self.variant);
+        let mut cells = [&self.op, &variant, &self.shape, &self.dtype].map(String::clone).to_vec();
         match &self.outcome {
             Outcome::Measured { time, cost, error } => cells.extend([
                 span(time.median_ns),
@@ -200,6 +205,29 @@ pub(crate) struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
+    /// What to say when, for some shape, the kernel that models would use takes over `percent`
+    /// longer than the fastest one.
+    pub fn lagging(&self, percent: f64) -> Option<String> {
+        let time = |row: &Row| match &row.outcome {
+            Outcome::Measured { time, .. } => Some(time.median_ns),
+            _ => None,
+        };
+        let slow = self.rows.iter().filter(|row| row.pick).filter_map(|pick| {
+            let same = |row: &&Row| {
+                (&row.op, &row.shape, &row.dtype) == (&pick.op, &pick.shape, &pick.dtype)
+            };
+            let timed = self.rows.iter().filter(same).filter_map(|row| Some((time(row)?, row)));
+            let (best, fastest) = timed.min_by(|(a, _), (b, _)| a.total_cmp(b))?;
+            let lag = (time(pick)? / best - 1.0) * 100.0;
+            let (op, shape) = (&pick.op, &pick.shape);
+            let (pick, fastest) = (&pick.variant, &fastest.variant);
+            (lag > percent)
+                .then(|| format!("{op} {shape}: {pick} takes {lag:.0}% longer than {fastest}"))
+        });
+        let slow: Vec<_> = slow.collect();
+        (!slow.is_empty()).then(|| format!("--assert {percent}: {}", slow.join("; ")))
+    }
+
     pub fn new(context: &'a Context, format: Format, html: Option<PathBuf>, place: Place) -> Self {
         Self { context, format, html, place, rows: Vec::new() }
     }

@@ -111,18 +111,16 @@ impl Work {
         results.iter().map(|m| m.eval(&Sizes::default())).collect()
     }
 
+    /// The work as a call on such a device.
+    pub fn with_call<T>(&self, caps: &Caps, use_it: impl FnOnce(&Call<'_>) -> T) -> Result<T> {
+        let (outputs, sizes) = (self.results()?, &Sizes::default());
+        let (op, inputs) = (&*self.instance, &self.operands);
+        Ok(use_it(&Call { op, inputs, outputs: &outputs, sizes, caps, part: None }))
+    }
+
     /// Arithmetic and memory traffic, which are the same on every device.
     pub fn cost(&self) -> Result<Cost> {
-        let (outputs, sizes, caps) = (self.results()?, &Sizes::default(), &Caps::baseline());
-        let call = Call {
-            op: &*self.instance,
-            inputs: &self.operands,
-            outputs: &outputs,
-            sizes,
-            caps,
-            part: None,
-        };
-        Ok(self.instance.cost(&call))
+        self.with_call(&Caps::baseline(), |call| self.instance.cost(call))
     }
 
     /// Errors before anything is allocated when an operand or result cannot be bound whole and

@@ -55,7 +55,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
         let message = format!("--only {name}: the tasks are {}", known.join(", "));
         return Err(Error::Argument(message));
     }
-    let stage = Stage { context, device: Device::from(context.device()?) };
+    let stage = Stage { context, device: context.place()? };
     let wanted = |t: &&Task| args.only.is_empty() || args.only.iter().any(|n| n == t.name);
     let tasks: Vec<_> = TASKS.iter().filter(wanted).collect();
     if args.held_out {
@@ -174,7 +174,8 @@ fn check_nodes(gpu: &Gpu, shipped: &Shipped, asked: &[Asked]) -> Result<(usize, 
     inputs.insert("attention_mask".to_owned(), batch.attention_mask);
     let inputs = model_inputs(&model.info, inputs)?;
     let graph = Arc::new(fuse(model.graph, &[])?);
-    let checks = verify(&graph, gpu, &by_name(&inputs), &mut |_| ControlFlow::Continue(()))?;
+    let checks =
+        verify(&graph, Device::gpu(gpu), &by_name(&inputs), &mut |_| ControlFlow::Continue(()))?;
     let right = checks.iter().filter(|c| c.passed()).count();
     let relative = checks.iter().map(|c| c.max_abs / c.scale.max(f64::MIN_POSITIVE));
     Ok((checks.len(), right, relative.fold(0.0, f64::max)))
