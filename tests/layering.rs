@@ -1,6 +1,7 @@
 //! The arrows of the house: imports point downward only, wgpu stays in its room, files stay
 //! readable.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Rooms from the top down; each may use those after it.
@@ -86,6 +87,179 @@ fn imports_point_downward_only() {
         }
     }
     assert!(wrong.is_empty(), "imports that point up:\n{}", wrong.join("\n"));
+}
+
+/// The name of the module that a source file holds: `ops/matmul/mod.rs` is `ops::matmul`.
+fn module_of(file: &str) -> Vec<String> {
+    let path = file.trim_end_matches(".rs");
+    let path = path.strip_suffix("/mod").unwrap_or(path);
+    path.split('/').map(str::to_owned).collect()
+}
+
+fn is_name(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Reads the path that `text` begins with, lists in braces unfolded, behind `start`; says what
+/// follows it.
+fn unfold<'a>(text: &'a str, start: &[String], out: &mut Vec<Vec<String>>) -> &'a str {
+    let mut path = start.to_vec();
+    let mut rest = text.trim_start();
+    loop {
+        if let Some(list) = rest.strip_prefix('{') {
+            rest = list.trim_start();
+            while !rest.is_empty() && !rest.starts_with('}') {
+                let after = unfold(rest, &path, out).trim_start_matches([' ', '\n', ',']);
+                // Renamed (`as`) or not a path at all: on to the next one.
+                rest = match after.len() == rest.len() {
+                    true => rest.split_at(rest.chars().next().map_or(0, char::len_utf8)).1,
+                    false => after,
+                };
+            }
+            return rest.strip_prefix('}').unwrap_or(rest);
+        }
+        let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+        if end > 0 {
+            path.push(rest[..end].to_owned());
+        }
+        rest = &rest[end..];
+        match rest.strip_prefix("::") {
+            Some(after) if end > 0 => rest = after,
+            _ => break,
+        }
+    }
+    out.push(path);
+    rest
+}
+
+/// All paths with more than one part that code names, and calls of macros as `name!`.
+fn paths(code: &str) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    let mut rest = code;
+    while let Some(at) = rest.find(is_name) {
+        let visibility = rest[..at].ends_with("(in ");
+        let end = rest[at..].find(|c| !is_name(c)).map_or(rest.len(), |n| at + n);
+        let (word, after) = (&rest[at..end], &rest[end..]);
+        rest = after;
+        if let Some(call) = after.strip_prefix('!').filter(|a| !a.starts_with('=')) {
+            found.push(vec![format!("{word}!")]);
+            rest = call;
+        } else if after.starts_with("::") {
+            let mut named = Vec::new();
+            rest = unfold(&after[2..], &[word.to_owned()], &mut named);
+            if !visibility {
+                found.extend(named);
+            }
+        }
+    }
+    found
+}
+
+/// File -> the files of the same room that it names, each with the paths that do.
+type Arrows = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
+
+/// Who names whom inside rooms; tests are not looked at.
+fn arrows(sources: &[(String, String)]) -> Arrows {
+    let is_test = |text: &str| text.starts_with("#![cfg(test)]");
+    let mut tests = BTreeSet::new();
+    let mut at = BTreeMap::new();
+    let mut macros = BTreeMap::new();
+    for (file, text) in sources {
+        let module = module_of(file);
+        for pair in text.lines().collect::<Vec<_>>().windows(2) {
+            let declared = pair[1].strip_prefix("mod ").and_then(|l| l.strip_suffix(';'));
+            if let (true, Some(name)) = (pair[0].starts_with("#[cfg(test)]"), declared) {
+                tests.insert([module.clone(), vec![name.to_owned()]].concat());
+            }
+        }
+        for line in code(text) {
+            if let Some(name) = line.trim().strip_prefix("macro_rules! ") {
+                macros.insert(name.replace([' ', '{'], "") + "!", file.clone());
+            }
+        }
+        at.insert(module, file.clone());
+    }
+    let mut arrows = Arrows::new();
+    for (file, text) in sources {
+        let module = module_of(file);
+        if tests.contains(&module) || is_test(text) || !file.contains('/') {
+            continue;
+        }
+        let from = arrows.entry(file.clone()).or_default();
+        for path in paths(&code(text).collect::<Vec<_>>().join("\n")) {
+            let mut target = module.clone();
+            let mut parts = path.iter().peekable();
+            match path[0].as_str() {
+                "crate" => target.clear(),
+                "self" | "super" => {}
+                child if at.contains_key(&[module.clone(), vec![child.to_owned()]].concat()) => {}
+                called => {
+                    let home = macros.get(called).filter(|home| *home != file);
+                    if let Some(home) =
+                        home.filter(|h| h.split('/').next() == file.split('/').next())
+                    {
+                        from.entry(home.clone()).or_default().insert(called.to_owned());
+                    }
+                    continue;
+                }
+            }
+            while let Some(word) =
+                parts.next_if(|p| ["crate", "self", "super"].contains(&p.as_str()))
+            {
+                if word == "super" {
+                    target.pop();
+                }
+            }
+            for part in parts {
+                target.push(part.clone());
+                if !at.contains_key(&target) {
+                    target.pop();
+                    break;
+                }
+            }
+            let Some(to) = at.get(&target).filter(|to| *to != file) else { continue };
+            if target.first() == module.first() {
+                from.entry(to.clone()).or_default().insert(path.join("::"));
+            }
+        }
+    }
+    arrows
+}
+
+/// The arrows that lie on a circle, one a line.
+fn circles(arrows: &Arrows) -> Vec<String> {
+    let reaches = |from: &str, to: &str| {
+        let mut seen = BTreeSet::new();
+        let mut next = vec![from];
+        while let Some(file) = next.pop() {
+            if file == to {
+                return true;
+            }
+            if seen.insert(file) {
+                next.extend(
+                    arrows.get(file).into_iter().flat_map(|a| a.keys().map(String::as_str)),
+                );
+            }
+        }
+        false
+    };
+    let mut on_circles = Vec::new();
+    for (from, all) in arrows {
+        for (to, paths) in all.iter().filter(|(to, _)| reaches(to, from)) {
+            let paths = paths.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            on_circles.push(format!("{from} -> {to} ({paths})"));
+        }
+    }
+    on_circles
+}
+
+/// Contract below, members on it, registry on top: who names a file of its own room is above it.
+/// `mod.rs` counts as a file that names what it re-exports, so that a member which imports from
+/// its own façade is on a circle, too.
+#[test]
+fn imports_inside_a_room_point_one_way() {
+    let found = circles(&arrows(&sources("src", "rs")));
+    assert!(found.is_empty(), "arrows on circles inside rooms:\n{}", found.join("\n"));
 }
 
 #[test]

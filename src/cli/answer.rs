@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::Context;
+use super::context::Context;
 use super::context::{count, read_text};
 use super::model::ModelArg;
 use super::texts::{read_filled_lines, steps, task};

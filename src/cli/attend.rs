@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Context;
+use super::context::Context;
 use super::model::ModelArg;
 use crate::error::Result;
 use crate::files::write_whole;

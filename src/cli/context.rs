@@ -341,3 +341,8 @@ fn cache_dir() -> Option<PathBuf> {
     };
     base.map(|dir| dir.join("tilewright"))
 }
+
+/// A failed check, already reported on stdout.
+pub(super) fn failed(message: impl Into<String>) -> Result<()> {
+    Err(Error::Argument(message.into()))
+}

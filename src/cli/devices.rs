@@ -3,7 +3,7 @@
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
-use super::Context;
+use super::context::Context;
 use super::context::gpu_options;
 use crate::error::Result;
 use crate::gpu::{Adapter, Caps, Gpu, adapters, no_adapter};

@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::Context;
+use super::context::Context;
 use super::model::ModelArg;
 use super::texts::Texts;
 use crate::error::Result;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::Context;
+use super::context::Context;
 use super::context::count;
 use super::model::ModelArg;
 use super::texts::{Texts, steps, task};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::Context;
+use super::context::Context;
 use super::context::read_lines;
 use super::model::{CacheArg, ModelArg};
 use crate::error::{Error, Result};

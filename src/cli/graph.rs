@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-use super::Context;
+use super::context::Context;
 use super::model::ModelArg;
 use crate::error::Result;
 use crate::files::write_whole;

@@ -31,7 +31,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use context::Context;
+use context::Context;
 
 use crate::error::{Error, Result};
 
@@ -147,9 +147,4 @@ fn one_line(message: &str) -> String {
 /// The reader of our output went away, as `head` does: nothing failed.
 fn is_closed_pipe(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe)
-}
-
-/// A failed check, already reported on stdout.
-fn failed(message: impl Into<String>) -> Result<()> {
-    Err(Error::Argument(message.into()))
 }

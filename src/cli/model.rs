@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use super::Context;
+use super::context::Context;
 use super::hub::Name;
 use crate::engine::{self, Shipped, model_inputs};
 use crate::error::{Error, Result};

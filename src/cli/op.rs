@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use super::Context;
+use super::context::Context;
 use crate::error::{Error, Result};
 use crate::gpu::Choice;
 use crate::ops::{Request, RunOptions, find, run as run_gpu, run_cpu};

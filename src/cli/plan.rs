@@ -3,7 +3,7 @@
 use comfy_table::{Table, presets};
 use serde_json::json;
 
-use super::Context;
+use super::context::Context;
 use super::context::count;
 use super::model::{CacheArg, ModelArg};
 use crate::engine::{Capacity, Device, Generator};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::json;
 
-use super::Context;
+use super::context::Context;
 use super::context::count;
 use super::model::{CacheArg, ModelArg, random_inputs};
 use crate::engine::{Capacity, Generator, by_name};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Context;
+use super::context::Context;
 use super::model::{ModelArg, read_inputs};
 use crate::engine::{Runner, by_name};
 use crate::error::Result;

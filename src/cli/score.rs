@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::Context;
+use super::context::Context;
 use super::context::{count, read_text};
 use super::model::ModelArg;
 use super::texts::steps;

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::Context;
+use super::context::Context;
 use super::model::ModelArg;
 use super::texts::{Texts, steps, task};
 use crate::error::Result;

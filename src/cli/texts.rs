@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use super::Context;
+use super::context::Context;
 use super::context::{count, read_lines};
 use super::model::ModelArg;
 use crate::engine::Shipped;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::Context;
+use super::context::Context;
 use super::model::ModelArg;
 use crate::error::Result;
 use crate::text::Tokenizer;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use comfy_table::{Table, presets};
 use serde_json::json;
 
+use super::context::{Context, failed};
 use super::model::{ModelArg, random_inputs, read_inputs};
-use super::{Context, failed};
 use crate::engine::{NodeCheck, by_name, verify};
 use crate::error::Result;
 use crate::gpu::Choice;

@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::Device;
+use super::device::Device;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Progress, SessionOptions, Value};
 use crate::ops::{Args, Attention};

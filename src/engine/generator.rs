@@ -4,8 +4,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::decoding::Decoding;
+use super::device::Device;
+use super::sessions::Capacity;
 use super::sessions::{Sessions, Turn};
-use super::{Capacity, Decoding, Device};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Progress, fuse};
 use crate::models::{BuildOptions, Kind, ModelInfo, Outputs, open};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::Device;
+use super::device::Device;
 use crate::error::{Error, Result};
 use crate::graph::{Executor, Graph, Progress, SessionOptions, fuse};
 use crate::tensor::{Sizes, Tensor};

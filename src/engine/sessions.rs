@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::Device;
+use super::device::Device;
 use crate::error::Result;
 use crate::graph::{Ahead, Executor, Graph, Progress, SessionOptions, Size, States};
 use crate::models::NEXT_TOKEN;

@@ -2,9 +2,14 @@
 
 use std::str::FromStr;
 
-use super::device::{Gpu, GpuOptions, NO_ADAPTER_HELP};
+use super::device::Gpu;
+use super::options::GpuOptions;
 use crate::error::{Error, Result};
 use crate::files::one_line;
+
+/// What to install when no adapter exists.
+pub const NO_ADAPTER_HELP: &str = "install your GPU's Vulkan driver, or a software one (Debian and \
+     Ubuntu: `apt-get install mesa-vulkan-drivers`), or use `--device cpu`";
 
 /// Which device to use, as `--device` and `TILEWRIGHT_DEVICE` spell it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

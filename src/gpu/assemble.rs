@@ -8,50 +8,14 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::shader::ShaderSource;
 use super::shared::SHARED;
+use super::source::{Line, Loops, Origin, ShaderSource};
 use super::spec::Spec;
 use super::unroll::unroll;
 use crate::error::{Error, Result};
-
-/// What becomes of loops that are marked `// unroll`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Loops {
-    /// A block per round, in which the loop's variable is a constant.
-    #[default]
-    Unrolled,
-    /// They stay loops: the same results, for tests and for reading.
-    Plain,
-}
-
-/// Where a line of an assembled kernel was written; displays as `shaders/shared/fold.wgsl:7`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Origin {
-    /// Stem of the file.
-    pub name: &'static str,
-    /// Whether it lies in `shaders/shared/`.
-    pub shared: bool,
-    /// The line, counted from 1.
-    pub line: usize,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let folder = if self.shared { "shared/" } else { "" };
-        write!(f, "shaders/{folder}{}.wgsl:{}", self.name, self.line)
-    }
-}
-
-/// A line on its way into an assembled kernel.
-#[derive(Clone, Debug)]
-pub(super) struct Line {
-    pub text: String,
-    pub origin: Option<Origin>,
-}
 
 /// The text of one variant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -245,6 +209,8 @@ fn has_word(line: &str, wanted: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
     use super::*;
 
     fn source(text: &'static str) -> ShaderSource {

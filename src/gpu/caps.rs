@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::device::GpuOptions;
+use super::options::GpuOptions;
+use super::params::MAX_PARAMS;
 use crate::tensor::DType;
 
 /// What a device offers to kernels: features taken when present, and limits.
@@ -59,7 +60,7 @@ impl Caps {
             workgroup_memory: 16 << 10,
             max_invocations: 256,
             max_storage_buffers: 8,
-            max_immediates: super::MAX_PARAMS as u32,
+            max_immediates: MAX_PARAMS as u32,
         }
     }
 

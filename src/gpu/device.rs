@@ -4,52 +4,16 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::assemble::Loops;
 use super::caps::{Caps, caps};
-use super::pipeline::{Pipeline, PipelineKey};
+use super::options::GpuOptions;
+use super::params::MAX_PARAMS;
+use super::pipeline::{Pipeline, PipelineKey, open_driver_cache};
 use super::verdicts::Verdicts;
 use crate::error::{Error, Result};
 use crate::trusted;
-
-/// What to install when no adapter exists.
-pub const NO_ADAPTER_HELP: &str = "install your GPU's Vulkan driver, or a software one (Debian and \
-     Ubuntu: `apt-get install mesa-vulkan-drivers`), or use `--device cpu`";
-
-/// How to open a device. The default is what a user wants; tests and benches change it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GpuOptions {
-    /// Compile every kernel with naga's run-time checks, also those argued safe without.
-    pub checked: bool,
-    /// Behave as if a storage binding could not exceed this many bytes.
-    pub max_binding: Option<u64>,
-    /// Refuse to allocate beyond this many bytes (drivers let one over-allocate).
-    pub memory_budget: Option<u64>,
-    /// Behave as if the device had no subgroup operations.
-    pub no_subgroups: bool,
-    /// What becomes of kernels' loops that are marked `// unroll`.
-    pub loops: Loops,
-    /// Longest wait for the device before [`Error::Timeout`].
-    pub timeout: Duration,
-    /// Where the driver's compiled pipelines are kept between runs; `None` keeps none.
-    pub cache_dir: Option<PathBuf>,
-}
-
-impl Default for GpuOptions {
-    fn default() -> Self {
-        Self {
-            checked: false,
-            max_binding: None,
-            memory_budget: None,
-            no_subgroups: false,
-            loops: Loops::Unrolled,
-            timeout: Duration::from_secs(600),
-            cache_dir: None,
-        }
-    }
-}
 
 /// How often costly things were done since the device was opened; tests hold these to zero
 /// between steps.
@@ -99,11 +63,6 @@ impl fmt::Debug for Gpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gpu").field("name", &self.inner.caps.name).finish_non_exhaustive()
     }
-}
-
-/// A poisoned lock only means that another thread panicked; the data are whole.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn wanted_features(adapter: &wgpu::Adapter) -> wgpu::Features {
@@ -178,11 +137,10 @@ impl Gpu {
         if !device.features().contains(wgpu::Features::IMMEDIATES) {
             return Err(lacks("the feature IMMEDIATES".to_owned()));
         }
-        if (caps.max_immediates as usize) < super::MAX_PARAMS {
+        if (caps.max_immediates as usize) < MAX_PARAMS {
             return Err(lacks(format!(
                 "immediates of {} bytes (it has {})",
-                super::MAX_PARAMS,
-                caps.max_immediates
+                MAX_PARAMS, caps.max_immediates
             )));
         }
         let least = Caps::baseline();
@@ -195,10 +153,11 @@ impl Gpu {
                 return Err(lacks(format!("{needed} {what} (it has {found})")));
             }
         }
-        let driver_cache =
-            options.cache_dir.as_deref().filter(|_| caps.pipeline_cache).and_then(|dir| {
-                super::pipeline::open_driver_cache(&device, &adapter.get_info(), dir)
-            });
+        let driver_cache = options
+            .cache_dir
+            .as_deref()
+            .filter(|_| caps.pipeline_cache)
+            .and_then(|dir| open_driver_cache(&device, &adapter.get_info(), dir));
         let verdicts = Verdicts::open(options.cache_dir.as_deref(), &caps);
         Ok(Self {
             inner: Arc::new(Inner {

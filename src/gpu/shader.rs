@@ -11,30 +11,11 @@ use wgpu::naga::{
     valid::{Capabilities, ModuleInfo, ValidationFlags, Validator},
 };
 
-use super::assemble::{Assembled, Loops, assemble_with};
+use super::assemble::{Assembled, assemble_with};
 use super::params::Field;
+use super::source::{Loops, ShaderSource};
 use super::spec::Spec;
 use crate::error::{Error, Result};
-
-/// Text of one file in `shaders/`; made by [`shader!`](crate::shader).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ShaderSource {
-    /// Stem of the file: the kernel's name, its label and its timing key.
-    pub name: &'static str,
-    /// WGSL text with `#import` lines.
-    pub text: &'static str,
-}
-
-/// Embeds `shaders/<name>.wgsl` as a [`ShaderSource`](crate::gpu::ShaderSource).
-#[macro_export]
-macro_rules! shader {
-    ($name:literal) => {
-        $crate::gpu::ShaderSource {
-            name: $name,
-            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $name, ".wgsl")),
-        }
-    };
-}
 
 /// A storage buffer that a kernel declares.
 #[derive(Clone, Debug, PartialEq, Eq)]

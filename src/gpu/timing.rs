@@ -1,10 +1,6 @@
 //! Time measured on the device's own clock, with the host's clock as a fallback that says so.
 
-use std::sync::mpsc::channel;
-use std::time::{Duration, Instant};
-
 use super::buffer::Readback;
-use super::commands::Commands;
 use super::device::Gpu;
 use crate::error::Result;
 
@@ -79,21 +75,5 @@ impl Timestamps {
         let bytes = self.readback.read(gpu, self.count as usize * 8)?;
         let ticks = bytes.as_chunks::<8>().0.iter().map(|&b| u64::from_le_bytes(b));
         Ok(ticks.map(|t| t as f64 * f64::from(self.period)).collect())
-    }
-}
-
-impl Gpu {
-    /// Submits and waits: the time both take on the host's clock, to about 0.1 ms.
-    pub fn submit_timed(&self, commands: Commands) -> Result<Duration> {
-        let (sender, receiver) = channel();
-        let start = Instant::now();
-        self.submit(commands)?;
-        self.inner.queue.on_submitted_work_done(move || {
-            // The receiver is gone only if the wait was given up.
-            let _ = sender.send(());
-        });
-        let pause = |_| Duration::from_micros(50);
-        self.wait_paced("timed work", || receiver.try_recv().ok(), pause)?;
-        Ok(start.elapsed())
     }
 }

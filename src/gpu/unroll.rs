@@ -24,8 +24,8 @@
 
 use std::ops::Range;
 
-use super::assemble::{Line, Origin};
 use super::const_expr::{Names, Value, tokens, typed};
+use super::source::{Line, Origin};
 
 const MARK: &str = "unroll";
 /// Rounds of one loop: more is not what registers are for.

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use super::caps::Caps;
-use super::device::lock;
-use super::pipeline::checksum;
+use super::ground::{checksum, lock};
 
 /// Findings about kernels on one adapter.
 #[derive(Debug)]

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::exec::Session;
 use super::node::{Graph, Value};
 use super::profile::NodeTime;
 use crate::error::Result;
@@ -11,7 +10,7 @@ use crate::gpu::Clock;
 use crate::ops::Kernel;
 use crate::tensor::{Sizes, Tensor};
 
-/// A graph made ready to run, step after step: a [`Session`] on a device, or a
+/// A graph made ready to run, step after step: a [`Session`](super::Session) on a device, or a
 /// [`HostSession`](super::HostSession) on the CPU.
 ///
 /// Both take the same inputs and give the same results within rounding; what runs models speaks
@@ -93,55 +92,4 @@ pub trait Ahead: Send {
 
     /// The oldest result not taken yet, waited for; `None` when no step is on its way.
     fn take(&mut self, sizes: &Sizes) -> Result<Option<Vec<u32>>>;
-}
-
-impl Executor for Session {
-    fn graph(&self) -> &Arc<Graph> {
-        &self.graph
-    }
-
-    fn capacity(&self) -> Option<Sizes> {
-        Some(self.plan().capacity)
-    }
-
-    fn kernel(&self, node: usize, sizes: &Sizes) -> Result<Option<&'static dyn Kernel>> {
-        self.with_dispatches(sizes, |all| {
-            let candidates = self.steps.get(node).map(|step| &step.candidates);
-            let work = all.get(node);
-            Some(candidates?.get(work?.candidate)?.kernel())
-        })
-    }
-
-    fn step(
-        &self,
-        inputs: &[(&str, &Tensor)],
-        sizes: &Sizes,
-        wanted: Option<&[&str]>,
-    ) -> Result<BTreeMap<String, Tensor>> {
-        Self::step(self, inputs, sizes, wanted)
-    }
-
-    fn write(&self, inputs: &[(&str, &Tensor)], sizes: &Sizes) -> Result<()> {
-        Self::write(self, inputs, sizes)
-    }
-
-    fn value(&self, value: Value, sizes: &Sizes) -> Result<Tensor> {
-        Self::value(self, value, sizes)
-    }
-
-    fn permute(&self, rows: &[usize], sizes: &Sizes) -> Result<()> {
-        Self::permute(self, rows, sizes)
-    }
-
-    fn profile_step(
-        &self,
-        inputs: &[(&str, &Tensor)],
-        sizes: &Sizes,
-    ) -> Result<(Vec<NodeTime>, Clock)> {
-        Self::profile_step(self, inputs, sizes)
-    }
-
-    fn ahead(self: Arc<Self>, from: &str, to: &str, depth: usize) -> Result<Box<dyn Ahead>> {
-        Ok(Box::new(super::ahead::DeviceAhead::new(self, from, to, depth)?))
-    }
 }

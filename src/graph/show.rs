@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::node::{Graph, Node};
+use super::node::{Graph, Node, Value};
 
 /// Runs of consecutive nodes of one layer, in order.
 fn layers(graph: &Graph) -> Vec<(&str, Vec<(usize, &Node)>)> {
@@ -72,11 +72,11 @@ pub fn to_json(graph: &Graph) -> serde_json::Value {
     let input =
         |(name, _, meta): (&str, _, _)| json!({"name": name, "type": graph.show_meta(meta)});
     let node = |(i, node): (usize, &Node)| {
-        let operand = |(name, v): (&&str, &Option<super::Value>)| {
+        let operand = |(name, v): (&&str, &Option<Value>)| {
             v.map(|v| json!({"name": name, "value": graph.describe(v)}))
         };
         let operands = node.op.inputs().iter().zip(&node.inputs).filter_map(operand);
-        let result = |v: &super::Value| json!({"value": graph.describe(*v), "type": graph.show_meta(graph.meta(*v))});
+        let result = |v: &Value| json!({"value": graph.describe(*v), "type": graph.show_meta(graph.meta(*v))});
         json!({
             "index": i,
             "layer": node.layer,
@@ -86,8 +86,7 @@ pub fn to_json(graph: &Graph) -> serde_json::Value {
             "outputs": node.outputs.iter().map(result).collect::<Vec<_>>(),
         })
     };
-    let output =
-        |(name, v): &(String, super::Value)| json!({"name": name, "value": graph.describe(*v)});
+    let output = |(name, v): &(String, Value)| json!({"name": name, "value": graph.describe(*v)});
     json!({
         "inputs": graph.inputs().map(input).collect::<Vec<_>>(),
         "nodes": graph.nodes.iter().enumerate().map(node).collect::<Vec<_>>(),

@@ -1,6 +1,6 @@
 //! How well a language model predicts given tokens, without reading its logits back.
 
-use super::Model;
+use super::model::Model;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ops::CrossEntropy;

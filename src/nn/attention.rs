@@ -2,36 +2,14 @@
 
 use std::sync::Arc;
 
-use super::Scope;
+use super::kept::Heads;
 use super::rotary::Rotary;
+use super::scope::Scope;
 use super::sequence::Sequence;
 use crate::error::Result;
 use crate::graph::{Graph, Value, Weight, WeightSource};
 use crate::ops::{Attention, CacheAppend, relative_bucket};
-use crate::tensor::{DType, Dim, Meta, Shape, SymMeta};
-
-/// Queries, keys or values: f32 [batch, tokens, columns] with heads side by side from `column`
-/// on.
-#[derive(Clone, Copy, Debug)]
-pub struct Heads {
-    /// The value.
-    pub value: Value,
-    /// First column of the first head.
-    pub column: usize,
-}
-
-impl Heads {
-    /// The parts, `width` columns each, of one projection that has them side by side.
-    pub fn packed<const N: usize>(value: Value, width: usize) -> [Self; N] {
-        std::array::from_fn(|i| Self { value, column: i * width })
-    }
-}
-
-impl From<Value> for Heads {
-    fn from(value: Value) -> Self {
-        Self { value, column: 0 }
-    }
-}
+use crate::tensor::{DType, Dim, Meta, Shape};
 
 /// T5's relative position bias: a table [n_buckets, n_heads] and the bucket of every distance.
 #[derive(Clone, Copy, Debug)]
@@ -171,26 +149,5 @@ impl Attend {
         };
         let (table, bucket) = (self.bias.map(|b| b.table), self.bias.map(|b| b.bucket));
         graph.apply(op, [Some(q.value), Some(k.value), Some(v.value), mask, table, bucket])
-    }
-}
-
-/// How keys and values are kept from step to step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cache {
-    /// Sequences.
-    pub batch: Dim,
-    /// Tokens there is room for.
-    pub length: Dim,
-    /// f32 or f16, in which values beyond 65,504 are saturated and the width must be even.
-    pub dtype: DType,
-}
-
-impl Cache {
-    /// The states that keep keys and values of `layer`, `[batch, length, width]` each.
-    pub(super) fn states(&self, graph: &mut Graph, layer: &str, width: usize) -> [Value; 2] {
-        ["k_cache", "v_cache"].map(|which| {
-            let dims = vec![self.batch, self.length, Dim::Const(width)];
-            graph.state(format!("{layer}.{which}"), SymMeta { dims, dtype: self.dtype })
-        })
     }
 }

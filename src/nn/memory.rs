@@ -1,7 +1,8 @@
 //! Cross-attention: what a decoder reads of an encoder's result.
 
-use super::Scope;
-use super::attention::{Attend, Cache, Heads};
+use super::attention::Attend;
+use super::kept::{Cache, Heads};
+use super::scope::Scope;
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::ops::CacheAppend;

@@ -2,6 +2,7 @@
 //! them, attention, positions and caches.
 
 mod attention;
+mod kept;
 mod memory;
 mod norm;
 mod parameters;
@@ -9,7 +10,8 @@ mod rotary;
 mod scope;
 mod sequence;
 
-pub use attention::{Attend, Cache, Heads, RelativeBias};
+pub use attention::{Attend, RelativeBias};
+pub use kept::{Cache, Heads};
 pub use memory::Memory;
 pub use norm::{Norm, NormKind};
 pub use parameters::Parameters;

@@ -1,7 +1,7 @@
 //! Rotary positions: tables of angles, and their use on queries and keys.
 
-use super::Scope;
-use super::attention::Heads;
+use super::kept::Heads;
+use super::scope::Scope;
 use super::sequence::Sequence;
 use crate::error::Result;
 use crate::graph::{Graph, Value, Weight, WeightSource};

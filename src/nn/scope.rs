@@ -1,10 +1,12 @@
 //! A place in a model: the graph, the parameters, and the path that names both layers and
 //! tensors there.
 
-use super::{Heads, Norm, Parameters};
+use super::kept::Heads;
+use super::norm::{Norm, NormKind};
+use super::parameters::Parameters;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value, Weight};
-use crate::ops::{Activate, Activation, Add, Gated, Matmul, Op};
+use crate::ops::{Activate, Activation, Add, Gated, LayerNorm, Matmul, Op, RmsNorm};
 use crate::tensor::Dim;
 
 /// Where a model file stands while it builds: `at.scope("self_attn").linear("q_proj", x, n)` in
@@ -185,7 +187,17 @@ impl<'a> Scope<'a> {
 
     /// `x` normalised with `{name}.weight` and, where it has one, `{name}.bias`.
     pub fn norm(&mut self, name: &str, norm: Norm, x: Value) -> Result<Value> {
-        norm.apply(self, name, x)
+        let name = self.name(name);
+        let weight = self.parameters.vector(&format!("{name}.weight"), &[norm.width])?;
+        let weight = Some(self.weight(weight));
+        if norm.kind != NormKind::Layer {
+            let unit_offset = norm.kind == NormKind::RmsUnitOffset;
+            let op = RmsNorm { eps: norm.eps, unit_offset, with_sum: false };
+            return self.apply(op, [Some(x), None, weight]);
+        }
+        let bias = self.parameters.bias(&name, norm.width)?.map(|bias| self.weight(bias));
+        let op = LayerNorm { eps: norm.eps, with_sum: false };
+        self.apply(op, [Some(x), None, weight, bias])
     }
 
     /// A part of a layer with its residual connection and the norm `{name}`: `x + part(norm(x))`

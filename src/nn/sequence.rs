@@ -1,7 +1,7 @@
 //! Where the tokens of a stack stand, which of them count, and whether keys are kept.
 
-use super::Scope;
-use super::attention::Cache;
+use super::kept::Cache;
+use super::scope::Scope;
 use crate::error::Result;
 use crate::graph::{Graph, Value, Weight};
 use crate::ops::{Embedding, Positions, Sinusoid, sinusoidal};

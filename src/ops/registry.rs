@@ -1,7 +1,10 @@
 //! The roof: every op that ships.
 
 use super::op::Entry;
-use super::*;
+use super::{
+    activation, add, argmax, attention, cache, column, cross_entropy, embedding, gated, gather,
+    layer_norm, matmul, padded_positions, pool, positions, rms_norm, rope, sample, scale, softmax,
+};
 use crate::error::{Error, Result};
 
 /// Every op.

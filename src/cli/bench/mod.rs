@@ -20,7 +20,7 @@ use crate::ops::{
 };
 use crate::tensor::{DType, Sizes as Symbols, Tensor};
 
-use super::{Context, failed};
+use super::context::{Context, failed};
 use report::{Format, Outcome, Place, Report, Row};
 use sizes::{Products, Sizes, combinations};
 use work::{Heads, Norm, Work};

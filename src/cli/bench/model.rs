@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::report::{Outcome, Row};
 use super::sizes::{Sizes, combinations};
-use crate::cli::Context;
+use crate::cli::context::Context;
 use crate::cli::model::{CacheArg, ModelArg, random_inputs};
 use crate::engine::{Device, Generator, Runner, by_name};
 use crate::error::Result;

@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
 use super::html;
-use crate::cli::{Context, failed};
+use crate::cli::context::{Context, failed};
 use crate::error::Result;
 use crate::files::write_whole;
 use crate::ops::Cost;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::json;
 
-use super::{Context, failed};
+use super::context::{Context, failed};
 use crate::engine::{self, Device, Shipped, by_name, model_inputs, verify};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Name, files};
+use super::files;
+use super::name::Name;
 use crate::error::{Error, Result};
 
 /// A model's files of one commit, all or some of them.

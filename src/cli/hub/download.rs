@@ -9,8 +9,10 @@ use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::cache::Snapshot;
+use super::files;
+use super::name::Name;
 use super::settings::Settings;
-use super::{Context, Name, files};
+use crate::cli::context::Context;
 use crate::error::{Error, Result};
 
 /// How long the hub may be silent.

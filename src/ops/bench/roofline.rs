@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{MeasureOptions, Timer, Work, measure_with};
+use super::measure::{MeasureOptions, Timer, Work, measure_with};
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Field, Gpu, ParamBytes, Pass, ShaderSource, Spec, fold};
-use crate::ops::Cost;
+use crate::ops::op::Cost;
 
 /// Limits of a device. A kernel on matrix units or one that works in caches can exceed them.
 #[derive(Clone, Copy, Debug, PartialEq)]

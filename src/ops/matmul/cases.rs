@@ -108,7 +108,7 @@ fn bound(
     let operands =
         [Some(magnitudes(x)?), Some(magnitudes(weight)?), bias.map(magnitudes).transpose()?, None];
     let tensors: Vec<_> = operands.iter().map(Option::as_ref).collect();
-    let args = crate::ops::Args { op: "matmul", tensors: &tensors, sizes: &Default::default() };
+    let args = crate::ops::op::Args { op: "matmul", tensors: &tensors, sizes: &Default::default() };
     let c = s.k as f64 / 4.0 + 8.0;
     let sums = super::cpu::reference(&plain, &args)?;
     let unit = 2f64.powi(-24);

@@ -5,9 +5,9 @@
 //! on. Scores are f32 sums and use the same large negative number for what must not be taken, so
 //! that the comparisons come out alike.
 
-use super::processors::log_softmax;
+use super::processors::{Processors, log_softmax};
 use super::sampler::nothing_left;
-use super::{FinishReason, Processors};
+use super::stop::FinishReason;
 use crate::error::{Error, Result};
 use crate::weights::{EarlyStopping, GenerationConfig};
 

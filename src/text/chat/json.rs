@@ -3,7 +3,7 @@
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 
-use crate::text::MAX_TEXT_BYTES;
+use crate::text::tokenizer::MAX_TEXT_BYTES;
 
 /// Lists and objects within each other.
 const MAX_DEPTH: usize = 64;
