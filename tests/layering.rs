@@ -137,7 +137,9 @@ fn paths(code: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     let mut rest = code;
     while let Some(at) = rest.find(is_name) {
-        let visibility = rest[..at].ends_with("(in ");
+        // What a visibility or a macro for other files names is no import.
+        let before = &code[..code.len() - rest.len() + at];
+        let skipped = before.ends_with("(in ") || before.ends_with('$');
         let end = rest[at..].find(|c| !is_name(c)).map_or(rest.len(), |n| at + n);
         let (word, after) = (&rest[at..end], &rest[end..]);
         rest = after;
@@ -147,7 +149,7 @@ fn paths(code: &str) -> Vec<Vec<String>> {
         } else if after.starts_with("::") {
             let mut named = Vec::new();
             rest = unfold(&after[2..], &[word.to_owned()], &mut named);
-            if !visibility {
+            if !skipped {
                 found.extend(named);
             }
         }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::decoding::{BeamSearch, FinishReason, Processors, Sampler};
-use super::rows::Row;
+use super::rows::{Generation, Row};
 use super::timing::{Clock, Timing};
 use crate::engine::{Capacity, Device, Generator};
 use crate::error::{Error, Result};
@@ -30,21 +30,6 @@ impl Default for GenerateOptions {
     fn default() -> Self {
         Self { dtype: None, max_tokens: None, cache: DType::F32 }
     }
-}
-
-/// What one prompt became.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Generation {
-    /// The new text, without special tokens and without a stop string.
-    pub text: String,
-    /// The new ids, the end token included where there is one.
-    pub ids: Vec<u32>,
-    /// Why it ended.
-    pub finish: FinishReason,
-    /// Tokens of the prompt.
-    pub prompt_tokens: usize,
-    /// Log probability / length^length_penalty, of beam search.
-    pub score: Option<f32>,
 }
 
 /// What is told while text is generated.

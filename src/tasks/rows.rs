@@ -1,10 +1,24 @@
 //! One text being generated: its ids, what of its text can be shown, and whether it has ended.
 
 use super::decoding::{FinishReason, StopStrings};
-use super::generate::Generation;
 use crate::error::Result;
 use crate::text::{TextStream, Tokenizer};
 use crate::weights::GenerationConfig;
+
+/// What one prompt became.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Generation {
+    /// The new text, without special tokens and without a stop string.
+    pub text: String,
+    /// The new ids, the end token included where there is one.
+    pub ids: Vec<u32>,
+    /// Why it ended.
+    pub finish: FinishReason,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Log probability / length^length_penalty, of beam search.
+    pub score: Option<f32>,
+}
 
 /// A prompt's continuation under way.
 pub(super) struct Row<'a> {

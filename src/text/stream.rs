@@ -80,12 +80,15 @@ impl Traits {
     }
 }
 
+impl Tokenizer {
+    /// Turns ids that come one at a time into pieces of text.
+    pub fn stream(&self, skip_special: bool) -> TextStream<'_> {
+        TextStream::new(self, self.inner.get_decoder(), skip_special)
+    }
+}
+
 impl<'a> TextStream<'a> {
-    pub(super) fn new(
-        tokenizer: &'a Tokenizer,
-        decoder: Option<&DecoderWrapper>,
-        skip_special: bool,
-    ) -> Self {
+    fn new(tokenizer: &'a Tokenizer, decoder: Option<&DecoderWrapper>, skip_special: bool) -> Self {
         let decoder = Traits::of(decoder);
         Self { tokenizer, skip_special, decoder, ids: Vec::new(), sent: 0, whole: 0 }
     }

@@ -8,7 +8,6 @@ use serde_json::Value;
 use tokenizers::EncodeInput;
 
 use super::encoding::{Batch, Encoding};
-use super::stream::TextStream;
 use super::{check, oniguruma, vocab};
 use crate::error::{Error, Result};
 use crate::files::{one_line, parse_json, read_json, read_text, show};
@@ -21,7 +20,7 @@ pub const MAX_TEXT_BYTES: usize = 1_000_000;
 #[derive(Debug)]
 pub struct Tokenizer {
     path: PathBuf,
-    inner: tokenizers::Tokenizer,
+    pub(super) inner: tokenizers::Tokenizer,
     pad_id: u32,
     mask_id: Option<u32>,
     max_id: u32,
@@ -208,11 +207,6 @@ impl Tokenizer {
     pub(super) fn shown(&self, id: u32, skip_special: bool) -> Option<String> {
         let special = |token: &str| self.inner.get_added_vocabulary().is_special_token(token);
         self.token(id).filter(|token| !(skip_special && special(token)))
-    }
-
-    /// Turns ids that come one at a time into pieces of text.
-    pub fn stream(&self, skip_special: bool) -> TextStream<'_> {
-        TextStream::new(self, self.inner.get_decoder(), skip_special)
     }
 
     /// Turns ids back into text, without special tokens if `skip_special`. Ids that are no

@@ -1,6 +1,6 @@
 //! The report as one page without scripts or outside files: bars, and the table.
 
-use super::report::{HEADER, Outcome, Place, Row, complaints, digits};
+use super::rows::{HEADER, Outcome, Place, Row, complaints, digits};
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--bar:#2f6fde;--track:#8883}\

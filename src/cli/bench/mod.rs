@@ -4,6 +4,7 @@
 mod html;
 mod model;
 mod report;
+mod rows;
 mod sizes;
 mod work;
 
@@ -21,7 +22,8 @@ use crate::ops::{
 use crate::tensor::{DType, Sizes as Symbols, Tensor};
 
 use super::context::{Context, failed};
-use report::{Format, Outcome, Place, Report, Row};
+use report::{Format, Report};
+use rows::{Outcome, Place, Row};
 use sizes::{Products, Sizes, combinations};
 use work::{Heads, Norm, Work};
 

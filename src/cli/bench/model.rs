@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::report::{Outcome, Row};
+use super::rows::{Outcome, Row};
 use super::sizes::{Sizes, combinations};
 use crate::cli::context::Context;
 use crate::cli::model::{CacheArg, ModelArg, random_inputs};

@@ -1,12 +1,41 @@
 //! The examples that ship with a model: what it is asked, and what is right.
 
+use serde::Serialize;
 use serde_json::Value;
 
-use super::tasks::{Asked, Expected};
 use crate::engine::Shipped;
 use crate::error::{Error, Result};
 use crate::files::{one_line, read_text};
 use crate::tasks::Entity;
+
+/// One example.
+pub(super) struct Asked {
+    pub question: String,
+    /// The text that a question is about.
+    pub context: Option<String>,
+    pub expected: Expected,
+}
+
+impl Asked {
+    pub fn context(&self) -> &str {
+        self.context.as_deref().unwrap_or_default()
+    }
+}
+
+/// What is right.
+#[derive(PartialEq, Serialize)]
+#[serde(untagged)]
+pub(super) enum Expected {
+    Text(String),
+    /// Label, first character and the one behind the last.
+    Entities(Vec<(String, usize, usize)>),
+}
+
+impl Expected {
+    pub fn is(&self, answer: &str) -> bool {
+        matches!(self, Self::Text(text) if text == answer)
+    }
+}
 
 /// Most of an example that an error quotes.
 const QUOTED: usize = 120;

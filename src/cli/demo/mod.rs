@@ -2,6 +2,7 @@
 //! is right: the CPU reference's answer, and every node of the graph against it.
 
 mod held_out;
+mod stage;
 mod tasks;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,9 @@ use crate::graph::fuse;
 use crate::models::{self, BuildOptions, Outputs};
 use crate::tensor::Tensor;
 use crate::text::{Batch, Tokenizer};
-use tasks::{Asked, TASKS, Task};
+use held_out::Asked;
+use stage::Stage;
+use tasks::{TASKS, Task};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -29,23 +32,6 @@ pub(crate) struct Args {
     /// Only these tasks: story, fill-mask, sentiment, entities, answers, translation, summary
     #[arg(long, value_name = "TASK", value_delimiter = ',')]
     only: Vec<String>,
-}
-
-/// Where the demo runs.
-struct Stage<'a> {
-    context: &'a Context,
-    device: Device,
-}
-
-impl Stage<'_> {
-    fn gpu(&self) -> Option<&Gpu> {
-        self.device.as_gpu()
-    }
-
-    /// What callbacks that may stop a task say.
-    fn go_on(&self) -> ControlFlow<()> {
-        if self.context.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
 }
 
 pub(crate) fn run(context: &Context, args: Args) -> Result<()> {

@@ -3,10 +3,8 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use serde::Serialize;
-
-use super::Stage;
-use super::held_out::place;
+use super::held_out::{Asked, Expected, place};
+use super::stage::Stage;
 use crate::engine::{Device, Shipped};
 use crate::error::{Error, Result};
 use crate::tasks::{
@@ -14,35 +12,6 @@ use crate::tasks::{
     TaskOptions, TextGenerator,
 };
 use crate::weights::GenerationConfig;
-
-/// One example.
-pub(super) struct Asked {
-    pub question: String,
-    /// The text that a question is about.
-    pub context: Option<String>,
-    pub expected: Expected,
-}
-
-impl Asked {
-    pub fn context(&self) -> &str {
-        self.context.as_deref().unwrap_or_default()
-    }
-}
-
-/// What is right.
-#[derive(PartialEq, Serialize)]
-#[serde(untagged)]
-pub(super) enum Expected {
-    Text(String),
-    /// Label, first character and the one behind the last.
-    Entities(Vec<(String, usize, usize)>),
-}
-
-impl Expected {
-    fn is(&self, answer: &str) -> bool {
-        matches!(self, Self::Text(text) if text == answer)
-    }
-}
 
 /// What became of a task's examples.
 pub(super) struct Done {
