@@ -6,6 +6,12 @@ use std::path::{Path, PathBuf};
 
 /// Rooms from the top down; each may use those after it.
 const ROOMS: [&str; 8] = ["cli", "tasks", "engine", "models", "nn", "graph", "ops", "gpu"];
+/// Rooms whose `mod.rs` is a façade: what it holds, its members hold.
+const FACADES: [&str; 9] =
+    ["tasks", "engine", "models", "nn", "graph", "ops", "gpu", "weights", "text"];
+/// An op in a folder: its `mod.rs` lists its kernels, and each kernel is written for that op. The
+/// files beside it still stand in one order.
+const OPS: [&str; 2] = ["ops/attention/mod.rs", "ops/matmul/mod.rs"];
 /// What every room may use.
 const GROUND: [&str; 5] = ["tensor", "activation", "error", "files", "trusted"];
 /// Rooms beside the stack, used from `nn` upward, which use the ground only.
@@ -109,12 +115,10 @@ fn unfold<'a>(text: &'a str, start: &[String], out: &mut Vec<Vec<String>>) -> &'
         if let Some(list) = rest.strip_prefix('{') {
             rest = list.trim_start();
             while !rest.is_empty() && !rest.starts_with('}') {
-                let after = unfold(rest, &path, out).trim_start_matches([' ', '\n', ',']);
-                // Renamed (`as`) or not a path at all: on to the next one.
-                rest = match after.len() == rest.len() {
-                    true => rest.split_at(rest.chars().next().map_or(0, char::len_utf8)).1,
-                    false => after,
-                };
+                let after = unfold(rest, &path, out);
+                // `as` and a new name may follow.
+                rest = after.find([',', '}']).map_or("", |end| &after[end..]);
+                rest = rest.trim_start_matches(',').trim_start();
             }
             return rest.strip_prefix('}').unwrap_or(rest);
         }
@@ -162,18 +166,10 @@ type Arrows = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
 /// Who names whom inside rooms; tests are not looked at.
 fn arrows(sources: &[(String, String)]) -> Arrows {
-    let is_test = |text: &str| text.starts_with("#![cfg(test)]");
-    let mut tests = BTreeSet::new();
     let mut at = BTreeMap::new();
     let mut macros = BTreeMap::new();
     for (file, text) in sources {
         let module = module_of(file);
-        for pair in text.lines().collect::<Vec<_>>().windows(2) {
-            let declared = pair[1].strip_prefix("mod ").and_then(|l| l.strip_suffix(';'));
-            if let (true, Some(name)) = (pair[0].starts_with("#[cfg(test)]"), declared) {
-                tests.insert([module.clone(), vec![name.to_owned()]].concat());
-            }
-        }
         for line in code(text) {
             if let Some(name) = line.trim().strip_prefix("macro_rules! ") {
                 macros.insert(name.replace([' ', '{'], "") + "!", file.clone());
@@ -184,7 +180,7 @@ fn arrows(sources: &[(String, String)]) -> Arrows {
     let mut arrows = Arrows::new();
     for (file, text) in sources {
         let module = module_of(file);
-        if tests.contains(&module) || is_test(text) || !file.contains('/') {
+        if text.starts_with("#![cfg(test)]") || !file.contains('/') {
             continue;
         }
         let from = arrows.entry(file.clone()).or_default();
@@ -220,7 +216,8 @@ fn arrows(sources: &[(String, String)]) -> Arrows {
                 }
             }
             let Some(to) = at.get(&target).filter(|to| *to != file) else { continue };
-            if target.first() == module.first() {
+            let own_op = OPS.contains(&to.as_str()) && module.starts_with(&target);
+            if target.first() == module.first() && !own_op {
                 from.entry(to.clone()).or_default().insert(path.join("::"));
             }
         }
@@ -262,6 +259,55 @@ fn circles(arrows: &Arrows) -> Vec<String> {
 fn imports_inside_a_room_point_one_way() {
     let found = circles(&arrows(&sources("src", "rs")));
     assert!(found.is_empty(), "arrows on circles inside rooms:\n{}", found.join("\n"));
+}
+
+#[test]
+fn circles_inside_rooms_are_found() {
+    let found = |files: &[(&str, &str)]| {
+        let owned = |(file, text): &(&str, &str)| ((*file).to_owned(), (*text).to_owned());
+        circles(&arrows(&files.iter().map(owned).collect::<Vec<_>>()))
+    };
+    let facade = ("room/mod.rs", "mod a;\nmod b;\nmod sub;\n\npub use a::A;\npub use b::{B, C};\n");
+    let (b, low) = (("room/b.rs", "use crate::other::X;\n"), ("room/sub/low.rs", ""));
+    let sub = ("room/sub/mod.rs", "mod low;\npub use low::L;\n");
+    let fine = ("room/a.rs", "use super::{\n    b::{self, B as Other},\n    sub::low::L,\n};\n");
+    assert_eq!(found(&[facade, fine, b, sub, low]), [""; 0]);
+    let both = |x: &str, y: &str, xy: &str, yx: &str| {
+        [format!("room/{x} -> room/{y} ({xy})"), format!("room/{y} -> room/{x} ({yx})")]
+    };
+    // Two members; a member in a folder; a path without `use`; a member and its façade; a macro.
+    let up = ("room/b.rs", "use super::a::A;\n");
+    let circle = both("a.rs", "b.rs", "super::b::B, super::b::self", "super::a::A");
+    assert_eq!(found(&[facade, fine, up, sub, low]), circle);
+    let up = ("room/sub/low.rs", "fn f() -> super::super::a::A { crate::room::a::new() }\n");
+    let circle =
+        both("a.rs", "sub/low.rs", "super::sub::low::L", "crate::room::a::new, super::super::a::A");
+    assert_eq!(found(&[facade, fine, b, sub, up]), circle);
+    let up = ("room/b.rs", "use super::{A};\n");
+    assert!(found(&[facade, up, sub, low, ("room/a.rs", "")]).len() == 2);
+    let up = ("room/b.rs", "fn f() { made!(1) }\n");
+    let maker = ("room/a.rs", "use super::b::B;\nmacro_rules! made {\n}\n");
+    assert_eq!(found(&[facade, maker, up, sub, low]), both("a.rs", "b.rs", "super::b::B", "made!"));
+    // Comments, tests, visibilities and what macros write elsewhere are no imports.
+    let fine = "// super::a::A\npub(in crate::room) fn f() {}\n$crate::room::a::A\n#[cfg(test)]\nmod tests {\n    use super::a::A;\n}\n";
+    assert_eq!(found(&[facade, maker, ("room/b.rs", fine), sub, low]), [""; 0]);
+}
+
+/// A member that looks for something finds the file that has it.
+#[test]
+fn facades_hold_nothing_of_their_own() {
+    for room in FACADES {
+        let file = format!("{room}/mod.rs");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(&file);
+        let text = std::fs::read_to_string(path).expect("readable text");
+        let lines = text.lines().map(|l| l.split("//").next().unwrap_or("").trim());
+        let code = lines.filter(|l| !l.starts_with("#[")).collect::<Vec<_>>().join(" ");
+        for part in code.split(';').map(str::trim).filter(|part| !part.is_empty()) {
+            let bare = part.strip_prefix("pub(crate) ").or(part.strip_prefix("pub "));
+            let word = bare.unwrap_or(part).split(' ').next().unwrap_or_default();
+            assert!(["mod", "use"].contains(&word), "src/{file} holds code: {part}");
+        }
+    }
 }
 
 #[test]
