@@ -150,9 +150,9 @@ fn paths(code: &str) -> Vec<Vec<String>> {
         if let Some(call) = after.strip_prefix('!').filter(|a| !a.starts_with('=')) {
             found.push(vec![format!("{word}!")]);
             rest = call;
-        } else if after.starts_with("::") {
+        } else if let Some(after) = after.strip_prefix("::") {
             let mut named = Vec::new();
-            rest = unfold(&after[2..], &[word.to_owned()], &mut named);
+            rest = unfold(after, &[word.to_owned()], &mut named);
             if !skipped {
                 found.extend(named);
             }
