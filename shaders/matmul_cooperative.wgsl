@@ -13,11 +13,12 @@ enable wgpu_cooperative_matrix;
 //
 // Sums leave through workgroup memory, two fragments at a time: there every invocation knows its
 // row and column, which it needs for the bias, the activation and the edge of y, and a subgroup
-// writes whole lines. (Matrices as initial sums would save bias and residual this way, but no
-// activation and no ragged edge, and it takes 1 to 3 % of the time.)
+// writes whole lines. Matrices stored straight to y would reach over its edge, and sums that start
+// as bias and residual know no activation.
 //
 // Safety: octs are read with the number of elements left before the end of their row (0 when the
-// row itself is beyond the matrix), so loads stay inside x and weight; both slabs are written in
+// row itself is beyond the matrix), or, if WHOLE (x is not transposed then), at rows that are
+// clamped to the last, so loads stay inside x and weight; both slabs are written in
 // full before the barrier in front of the reads; finish() is called for rows < m and columns < n
 // only.
 #import matmul_params
@@ -27,6 +28,9 @@ enable wgpu_cooperative_matrix;
 
 const X_TRANSPOSED: bool = false;
 const W_TRANSPOSED: bool = true;
+// Whether k is a multiple of TILE_K and all rows are whole groups of eight: nothing is beyond k,
+// and what is beyond m or n may be anything, since it never reaches y.
+const WHOLE: bool = false;
 // Invocations of a subgroup, and the side of the matrices that its hardware multiplies.
 const SUBGROUP: u32 = 32u;
 const FRAGMENT: u32 = 16u;
@@ -86,6 +90,9 @@ fn fetch_x(base: u32, row0: u32, k0: u32, q: u32) -> XOct {
     let place = oct_place(q, !X_TRANSPOSED);
     let row = row0 + place.x;
     let k = k0 + place.y;
+    if (WHOLE) {
+        return x_oct(base + min(row, params.m - 1u) * params.k + k, 8u);
+    }
     if (X_TRANSPOSED) {
         return x_oct(base + k * params.m + row, select(0u, left(row, params.m), k < params.k));
     }
@@ -96,6 +103,12 @@ fn fetch_weight(base: u32, column0: u32, k0: u32, q: u32) -> WOct {
     let place = oct_place(q, W_TRANSPOSED);
     let column = column0 + place.x;
     let k = k0 + place.y;
+    if (WHOLE) {
+        if (W_TRANSPOSED) {
+            return weight_oct(base + min(column, params.n - 1u) * params.k + k, 8u);
+        }
+        return weight_oct(base + k * params.n + min(column, params.n - 8u), 8u);
+    }
     if (W_TRANSPOSED) {
         let count = select(0u, left(k, params.k), column < params.n);
         return weight_oct(base + column * params.k + k, count);

@@ -119,6 +119,7 @@ impl Kernel for Cooperative {
             .import("oct_weight_f32", weight)
             .set("X_TRANSPOSED", op.layout.x_transposed())
             .set("W_TRANSPOSED", op.layout.w_transposed())
+            .set("WHOLE", x_octs && weight_octs && s.k.is_multiple_of(self.depth as usize))
             .set("SUBGROUP", call.caps.subgroup.unwrap_or(32))
             .set("FRAGMENT", fragment)
             .set("Left", left)
