@@ -11,16 +11,17 @@ enable wgpu_cooperative_matrix;
 // fragment says which way it lies, so that nothing is transposed by hand. The next slab waits in
 // registers while this one is multiplied.
 //
-// Sums leave through workgroup memory, two fragments at a time: there every invocation knows its
-// row and column, which it needs for the bias, the activation and the edge of y, and a subgroup
-// writes whole lines. Matrices stored straight to y would reach over its edge, and sums that start
-// as bias and residual know no activation.
+// Matrices can only be stored whole and have no known order of elements, so they go out before
+// bias, activation and residual: to y if the tile lies inside it, else to a slot of scratch. Each
+// subgroup then reads its own part back and finishes it, whole lines at a time. (Through workgroup
+// memory instead, the driver of an H200 makes the loop over slabs take half again as long.)
 //
 // Safety: octs are read with the number of elements left before the end of their row (0 when the
 // row itself is beyond the matrix), or, if WHOLE (x is not transposed then), at rows that are
 // clamped to the last, so loads stay inside x and weight; both slabs are written in
-// full before the barrier in front of the reads; finish() is called for rows < m and columns < n
-// only.
+// full before the barrier in front of the reads; matrices are stored where all of their rows and
+// columns are inside y, or inside the tile's own slot of scratch; finish() is called for rows < m
+// and columns < n only.
 #import matmul_params
 #import oct_x_f32
 #import oct_weight_f32
@@ -53,15 +54,15 @@ const OCTS: u32 = TILE * TILE_K / 8u / THREADS;
 const K_STRIDE: u32 = TILE_K / 4u + 2u;
 const TILE_STRIDE: u32 = TILE / 4u + 2u;
 const SLAB: u32 = max(TILE * K_STRIDE, TILE_K * TILE_STRIDE);
-// Two fragments side by side, and a row of them with its padding.
-const STRIP: u32 = 2u * FRAGMENT;
-const STRIP_STRIDE: u32 = STRIP + 4u;
+// Sums that an invocation reads back before it finishes them: loads that are under way at once.
+const HELD: u32 = min(16u, PART * PART / SUBGROUP);
 
 // The slabs: rows of k if the matrix has k contiguous, else rows of the tile's other dimension.
 var<workgroup> sh_x: array<vec4<f16>, SLAB>;
 var<workgroup> sh_weight: array<vec4<f16>, SLAB>;
-// Sums on their way out, FRAGMENT rows per subgroup.
-var<workgroup> sh_sums: array<f32, 4u * FRAGMENT * STRIP_STRIDE>;
+
+// Tiles that are not stored straight to y, TILE x TILE each.
+@group(0) @binding(5) var<storage, read_write> scratch: array<f32>;
 
 // Elements of an oct that lie before `end`.
 fn left(at: u32, end: u32) -> u32 {
@@ -206,27 +207,61 @@ fn main(
         workgroupBarrier(); // everyone has read the slab before it is overwritten
     }
 
-    let strip = subgroup * FRAGMENT * STRIP_STRIDE;
-    let beside = strip + FRAGMENT;
-    let stride = STRIP_STRIDE;
-    for (var i = 0u; i < BLOCK; i++) { // unroll
-        for (var j = 0u; j < BLOCK; j += 2u) { // unroll
-            let first = sums[i * BLOCK + j];
-            let second = sums[i * BLOCK + j + 1u];
-            coopStoreT(first, &sh_sums[strip], stride);
-            coopStoreT(second, &sh_sums[beside], stride);
-            workgroupBarrier(); // the strips are in place
-            for (var e = lane; e < FRAGMENT * STRIP; e += SUBGROUP) {
-                let row = row0 + part_row + i * FRAGMENT + e / STRIP;
-                let column = column0 + part_column + j * FRAGMENT + e % STRIP;
-                // Bitwise: short-circuits would make the condition a branch of its own.
-                if ((row < params.m) & (column < params.n)) {
-                    let at = (sample * params.m + row) * params.y_row_stride;
-                    let sum = sh_sums[strip + e / STRIP * STRIP_STRIDE + e % STRIP];
-                    finish(at + params.n_offset + column, params.n_offset + column, sum);
-                }
+    // Stores want rows of 16-byte groups. Slots: of all tiles if they are not, else of the last
+    // column and the last row of tiles, which alone may reach over the edge.
+    let aligned = ((params.y_row_stride | params.n_offset) & 3u) == 0u;
+    let inside = (row0 + TILE <= params.m) & (column0 + TILE <= params.n);
+    let first = (sample * params.m + row0 + part_row) * params.y_row_stride + column0 + part_column;
+    let corner = first + params.n_offset;
+    if (aligned & inside) {
+        let stride = params.y_row_stride;
+        for (var i = 0u; i < BLOCK; i++) { // unroll
+            for (var j = 0u; j < BLOCK; j++) { // unroll
+                let at = corner + i * FRAGMENT * stride + j * FRAGMENT;
+                let out = sums[i * BLOCK + j];
+                coopStoreT(out, &y[at], stride);
             }
-            workgroupBarrier(); // everyone has read the strips before they are overwritten
+        }
+        if (ACT == 0u && !HAS_BIAS && !HAS_RESIDUAL) {
+            return;
+        }
+        workgroupBarrier(); // the subgroup's part of y is in place
+        for (var e = lane; e < PART * PART; e += HELD * SUBGROUP) {
+            var held: array<f32, HELD>;
+            for (var i = 0u; i < HELD; i++) { // unroll
+                let at = e + i * SUBGROUP;
+                held[i] = y[corner + at / PART * stride + at % PART];
+            }
+            for (var i = 0u; i < HELD; i++) { // unroll
+                let at = e + i * SUBGROUP;
+                let column = params.n_offset + column0 + part_column + at % PART;
+                finish(corner + at / PART * stride + at % PART, column, held[i]);
+            }
+        }
+        return;
+    }
+    let edge = select(tiles_m + column0 / TILE, row0 / TILE, column0 + TILE > params.n);
+    let any = batch * tiles_m * tiles_n + row0 / TILE * tiles_n + column0 / TILE;
+    let slot = select(any, batch * (tiles_m + tiles_n) + edge, aligned);
+    let mine = slot * TILE * TILE + part_row * TILE + part_column;
+    let stride = TILE;
+    for (var i = 0u; i < BLOCK; i++) { // unroll
+        for (var j = 0u; j < BLOCK; j++) { // unroll
+            let at = mine + i * FRAGMENT * stride + j * FRAGMENT;
+            let out = sums[i * BLOCK + j];
+            coopStoreT(out, &scratch[at], stride);
+        }
+    }
+    workgroupBarrier(); // the subgroup's part of the slot is in place
+    for (var e = lane; e < PART * PART; e += SUBGROUP) {
+        let row = e / PART;
+        let column = e % PART;
+        let in_rows = row0 + part_row + row < params.m;
+        let in_columns = column0 + part_column + column < params.n;
+        if (in_rows & in_columns) {
+            let at = corner + row * params.y_row_stride + column;
+            let sum = scratch[mine + row * TILE + column];
+            finish(at, params.n_offset + column0 + part_column + column, sum);
         }
     }
 }

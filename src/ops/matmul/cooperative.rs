@@ -12,6 +12,9 @@ use crate::tensor::DType;
 /// Subgroups of a workgroup, two by two.
 const SUBGROUPS: u32 = 4;
 
+/// The most memory for tiles that cannot be stored straight to y.
+const MAX_SCRATCH: usize = 256 << 20;
+
 /// Tiles of the large kind that keep a GPU's processors busy.
 const MANY_TILES: usize = 96;
 
@@ -49,15 +52,15 @@ impl Kernel for Cooperative {
     }
 
     fn needs(&self) -> Needs {
-        // Fragments of 16 in subgroups of 32 take the most memory: two slabs of halves, each row
-        // padded by eight, and 16 rows of sums per subgroup.
-        let slab = 2 * (32 * self.block * (self.depth + 8)).max(self.depth * (32 * self.block + 8));
+        // Two slabs of halves, each row padded by eight; most with fragments of 16.
+        let side = 32 * self.block;
+        let slab = 2 * (side * (self.depth + 8)).max(self.depth * (side + 8));
         Needs {
             subgroup: Some((8, 64)),
             f16: true,
             cooperative: true,
             invocations: SUBGROUPS * 32,
-            workgroup_memory: 2 * slab + SUBGROUPS * 16 * 36 * 4,
+            workgroup_memory: 2 * slab,
             ..Needs::NOTHING
         }
     }
@@ -70,13 +73,30 @@ impl Kernel for Cooperative {
         &self.stages
     }
 
+    /// A slot per tile that may reach over the edge of y: the last row and column of tiles, or all
+    /// where rows of y, or parts of them, are not whole groups of 16 bytes.
+    fn scratch(&self, call: &Call<'_>) -> Result<usize> {
+        let (_, s, _) = launch::shape(call)?;
+        let tile = self.tile(call) as usize;
+        let (down, across) = (s.m.div_ceil(tile), s.n.div_ceil(tile));
+        let in_parts = call.input(WEIGHT).bytes() as u64 > call.caps.max_binding;
+        let slots = if s.n.is_multiple_of(4) && !in_parts {
+            down + across
+        } else {
+            (down * across).max(down + across)
+        };
+        Ok(s.batch * slots * tile * tile * size_of::<f32>())
+    }
+
     fn fits(&self, call: &Call<'_>) -> bool {
-        launch::shape(call).is_ok_and(|(op, s, _)| match call.input(X).dtype {
+        let most = MAX_SCRATCH.min(call.caps.max_binding as usize);
+        let readable = launch::shape(call).is_ok_and(|(op, s, _)| match call.input(X).dtype {
             DType::F32 => true,
             // Halves are read eight at a time only.
             DType::F16 => octs(op, &s).0,
             _ => false,
-        })
+        });
+        readable && self.scratch(call).is_ok_and(|bytes| bytes <= most)
     }
 
     fn rank(&self, call: &Call<'_>) -> f32 {
