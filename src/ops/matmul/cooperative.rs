@@ -33,9 +33,15 @@ impl Cooperative {
         Self { name, block, depth, stages }
     }
 
+    /// Fragments of a subgroup each way, and the depth of a slab. A driver that plays the matrix
+    /// units on a CPU takes half a minute to compile the large ones.
+    fn extent(&self, call: &Call<'_>) -> (u32, u32) {
+        if call.caps.software { (2, 32) } else { (self.block, self.depth) }
+    }
+
     /// Side of the tile of a workgroup.
     fn tile(&self, call: &Call<'_>) -> u32 {
-        2 * self.block * call.caps.fragment().unwrap_or(16)
+        2 * self.extent(call).0 * call.caps.fragment().unwrap_or(16)
     }
 }
 
@@ -118,6 +124,7 @@ impl Kernel for Cooperative {
         let (op, s, _) = launch::shape(call)?;
         let (x_octs, weight_octs) = octs(op, &s);
         let fragment = call.caps.fragment().unwrap_or(16);
+        let (block, depth) = self.extent(call);
         let [left, right, sums] = if fragment == 8 {
             ["coop_mat8x8<f16, A>", "coop_mat8x8<f16, B>", "coop_mat8x8<f32, C>"]
         } else {
@@ -139,14 +146,14 @@ impl Kernel for Cooperative {
             .import("oct_weight_f32", weight)
             .set("X_TRANSPOSED", op.layout.x_transposed())
             .set("W_TRANSPOSED", op.layout.w_transposed())
-            .set("WHOLE", x_octs && weight_octs && s.k.is_multiple_of(self.depth as usize))
+            .set("WHOLE", x_octs && weight_octs && s.k.is_multiple_of(depth as usize))
             .set("SUBGROUP", call.caps.subgroup.unwrap_or(32))
             .set("FRAGMENT", fragment)
             .set("Left", left)
             .set("Right", right)
             .set("Sums", sums)
-            .set("BLOCK", self.block)
-            .set("TILE_K", self.depth);
+            .set("BLOCK", block)
+            .set("TILE_K", depth);
         let [_, _, one] = launch::weight_accessors(call);
         Ok(spec.import("weight_f32_scalar", one))
     }
