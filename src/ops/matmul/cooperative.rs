@@ -102,7 +102,9 @@ impl Kernel for Cooperative {
             DType::F16 => octs(op, &s).0,
             _ => false,
         });
-        readable && self.scratch(call).is_ok_and(|bytes| bytes <= most)
+        // Both kernels have the small tiles on a CPU: one of them is enough there.
+        let distinct = !call.caps.software || self.block == 2;
+        distinct && readable && self.scratch(call).is_ok_and(|bytes| bytes <= most)
     }
 
     fn rank(&self, call: &Call<'_>) -> f32 {
