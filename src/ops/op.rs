@@ -160,6 +160,12 @@ pub struct Entry {
     pub build: fn(&mut Request) -> Result<Built>,
 }
 
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
 /// An instance and its operands, as built from a [`Request`].
 pub type Built = (Arc<dyn Op>, Vec<Option<Tensor>>);
 

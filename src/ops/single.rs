@@ -13,7 +13,7 @@ pub struct Single<O> {
 }
 
 impl<O> Single<O> {
-    /// The kernel of this file, whose name it takes.
+    /// The kernel of this file, whose name it takes; the file carries the `Safety:` note.
     pub const fn new(
         source: ShaderSource,
         params: &'static [Field],
@@ -21,6 +21,16 @@ impl<O> Single<O> {
         dispatch: fn(&O, &Call<'_>) -> Dispatch,
     ) -> Self {
         Self { stages: [Stage::trusted(source, params)], spec, dispatch }
+    }
+
+    /// The same with naga's bounds checks: for a shader that does not argue its own safety.
+    pub const fn checked(
+        source: ShaderSource,
+        params: &'static [Field],
+        spec: fn(&O, &Call<'_>) -> Spec,
+        dispatch: fn(&O, &Call<'_>) -> Dispatch,
+    ) -> Self {
+        Self { stages: [Stage::checked(source, params)], spec, dispatch }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The room `graph`.
 
+mod allocations;
 #[path = "../common/mod.rs"]
 mod common;
 mod session;

@@ -12,6 +12,7 @@ use tilewright::graph::{
 use tilewright::ops::{Activate, Activation, Add, Attention, Embedding, LayerNorm, Matmul, Rng};
 use tilewright::tensor::{Dim, Sizes, Sym, SymMeta};
 
+use crate::allocations::allocations;
 use crate::common;
 
 const WIDTH: usize = 32;
@@ -129,6 +130,21 @@ fn a_new_length_compiles_allocates_and_binds_nothing() {
     assert_eq!(after.bind_groups, before.bind_groups, "bind groups");
     assert_eq!(after.pipelines, before.pipelines, "pipelines");
     assert_eq!(after.submissions - before.submissions, 5, "one submission per step");
+}
+
+/// Parameters and grids of a step with other sizes: what a decoding step prepares for each token.
+#[test]
+fn preparing_a_step_allocates_nothing_on_the_host() {
+    let gpu = common::open(GpuOptions::default());
+    let session = session(&gpu, fuse(small_model(), &[]).unwrap(), sizes(2, 64)).unwrap();
+    assert!(session.dispatches(&sizes(2, 64)).unwrap() > 0);
+    assert!(session.dispatches(&sizes(2, 1)).unwrap() > 0);
+    let made = allocations(|| {
+        for tokens in [1, 5, 33, 64] {
+            assert!(session.dispatches(&sizes(1, tokens)).unwrap() > 0);
+        }
+    });
+    assert_eq!(made, 0);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod contract;
 mod goldens;
 mod kernels;
 mod matmul;

@@ -13,6 +13,7 @@
 //! matrix for all of x or one per leading index of x. Sums are accumulated in f32.
 
 mod cases;
+mod cooperative;
 mod cpu;
 mod gemv;
 mod launch;
@@ -23,6 +24,7 @@ mod tiled;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use cooperative::Cooperative;
 use gemv::Gemv;
 use sizes::Sizes3;
 use subgroup::Subgroup;
@@ -96,13 +98,15 @@ impl Matmul {
 
 /// A subgroup's rows beyond m cost as much as rows below it: 40 rows make the most of a load, 32
 /// divide common batches.
-static KERNELS: [&dyn Kernel; 9] = [
+static KERNELS: [&dyn Kernel; 11] = [
     &Gemv::new("matmul_gemv", 1),
     &Subgroup::new("matmul_subgroup_8", 1),
     &Subgroup::new("matmul_subgroup_16", 2),
     &Subgroup::new("matmul_subgroup_40", 5),
     &Subgroup::new("matmul_subgroup_32", 4),
     &Gemv::new("matmul_gemv_8", 8),
+    &Cooperative::new("matmul_cooperative", 4, 32),
+    &Cooperative::new("matmul_cooperative_small", 2, 64),
     &Tiled::new("matmul_tiled_128", 128, true),
     &Tiled::new("matmul_tiled_quads", 64, true),
     &Tiled::new("matmul_tiled", 64, false),
