@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Rooms from the top down; each may use those after it.
 const ROOMS: [&str; 8] = ["cli", "tasks", "engine", "models", "nn", "graph", "ops", "gpu"];
 /// What every room may use.
-const GROUND: [&str; 5] = ["tensor", "activation", "error", "files", "trusted"];
+const GROUND: [&str; 7] = ["tensor", "sym", "format", "activation", "error", "files", "trusted"];
 /// Rooms beside the stack, used from `nn` upward, which use the ground only.
 const SIDE: [&str; 2] = ["weights", "text"];
 
