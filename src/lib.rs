@@ -64,8 +64,8 @@
 //!
 //! # Rooms
 //!
-//! `cli -> tasks -> engine -> models -> nn -> graph -> ops -> gpu -> tensor, error`; imports point
-//! this way only, and [`weights`] and [`text`] stand beside the stack. Nothing below `cli` prints,
+//! `cli -> tasks -> engine -> models -> nn -> graph -> ops -> gpu -> format, sym, tensor, error`; imports
+//! point this way only, and [`weights`] and [`text`] stand beside the stack. Nothing below `cli` prints,
 //! panics on bad input, or waits without a time limit; errors are [`Error`] values of one line.
 //!
 //! # Features
@@ -81,11 +81,13 @@ pub mod cli;
 pub mod engine;
 pub mod error;
 mod files;
+pub mod format;
 pub mod gpu;
 pub mod graph;
 pub mod models;
 pub mod nn;
 pub mod ops;
+pub mod sym;
 pub mod tasks;
 pub mod tensor;
 pub mod text;
@@ -93,4 +95,5 @@ mod trusted;
 pub mod weights;
 
 pub use error::{Error, Result};
+pub use format::Format;
 pub use tensor::{DType, Meta, Shape, Tensor};

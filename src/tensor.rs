@@ -1,10 +1,13 @@
-//! Shapes, element types and host tensors: the words every other room speaks.
+//! Shapes, element types and host tensors: the words every other room speaks. Symbolic sizes are
+//! in [`crate::sym`], stored forms of weights in [`crate::format`].
 
 use std::fmt;
 
 use half::{bf16, f16};
 
 use crate::error::{Error, Result};
+use crate::format::{Format, Q8_0_BLOCK, Q8Blocks};
+pub use crate::sym::{Dim, MAX_SYMS, Sizes, Sym, SymMeta};
 
 /// The largest number of dimensions a [`Shape`] can have.
 pub const MAX_RANK: usize = 6;
@@ -20,6 +23,8 @@ pub enum DType {
     BF16,
     /// Unsigned 32-bit: token ids, masks, positions.
     U32,
+    /// Signed 8-bit: the first plane of a weight in [`Format::Q8_0`], whose scales are another.
+    I8,
 }
 
 impl DType {
@@ -28,12 +33,18 @@ impl DType {
         match self {
             Self::F32 | Self::U32 => 4,
             Self::F16 | Self::BF16 => 2,
+            Self::I8 => 1,
         }
     }
 
     /// Whether the elements are floating-point numbers.
     pub const fn is_float(self) -> bool {
-        !matches!(self, Self::U32)
+        !matches!(self, Self::U32 | Self::I8)
+    }
+
+    /// Whether a weight whose first plane has this type stands for floating-point numbers.
+    pub const fn is_weight(self) -> bool {
+        Format::of(self).is_some()
     }
 
     /// The name used on the command line and in reports.
@@ -43,6 +54,7 @@ impl DType {
             Self::F16 => "f16",
             Self::BF16 => "bf16",
             Self::U32 => "u32",
+            Self::I8 => "i8",
         }
     }
 }
@@ -159,15 +171,40 @@ impl Meta {
         Self { shape: shape.into(), dtype: DType::U32 }
     }
 
-    /// Size in bytes.
+    /// Size in bytes, all planes together.
     pub fn bytes(&self) -> usize {
-        self.shape.numel() * self.dtype.size()
+        match self.format() {
+            Some(format) => format.bytes(self.shape),
+            None => self.shape.numel() * self.dtype.size(),
+        }
+    }
+
+    /// How a weight is stored; `None` for integers, which no weight is.
+    pub const fn format(&self) -> Option<Format> {
+        Format::of(self.dtype)
+    }
+
+    /// Bytes of one plane; 0 for one that there is not.
+    pub fn plane_bytes(&self, plane: usize) -> usize {
+        match self.format() {
+            Some(format) => format.planes().get(plane).map_or(0, |p| p.bytes(self.shape)),
+            None if plane == 0 => self.bytes(),
+            None => 0,
+        }
+    }
+
+    /// The number of planes.
+    pub fn planes(&self) -> usize {
+        self.format().map_or(1, |format| format.planes().len())
     }
 }
 
 impl fmt::Display for Meta {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.dtype, self.shape)
+        match self.format() {
+            Some(format) => write!(f, "{format}{}", self.shape),
+            None => write!(f, "{}{}", self.dtype, self.shape),
+        }
     }
 }
 
@@ -182,6 +219,8 @@ pub enum Data {
     BF16(Vec<bf16>),
     /// See [`DType::U32`].
     U32(Vec<u32>),
+    /// See [`Format::Q8_0`].
+    Q8_0(Q8Blocks),
 }
 
 /// A dense row-major tensor in host memory.
@@ -200,6 +239,14 @@ impl Tensor {
             Data::F16(v) => v.len(),
             Data::BF16(v) => v.len(),
             Data::U32(v) => v.len(),
+            Data::Q8_0(v) => {
+                let blocks = v.quants.len().div_ceil(Q8_0_BLOCK);
+                if !Format::Q8_0.holds(shape) || v.scales.len() != blocks {
+                    let message = format!("q8_0{shape} must have rows of whole blocks of 32");
+                    return Err(Error::Argument(message));
+                }
+                v.quants.len()
+            }
         };
         if len != shape.numel() {
             return Err(Error::Argument(format!(
@@ -218,6 +265,7 @@ impl Tensor {
             DType::F16 => Data::F16(vec![f16::ZERO; count]),
             DType::BF16 => Data::BF16(vec![bf16::ZERO; count]),
             DType::U32 => Data::U32(vec![0; count]),
+            DType::I8 => Data::Q8_0(Q8Blocks::quantise(&vec![0.0; count])),
         };
         Self::new(meta.shape, data)
     }
@@ -232,14 +280,15 @@ impl Tensor {
         Self::new(shape, Data::U32(values))
     }
 
-    /// A tensor from little-endian bytes, as files store it.
+    /// A tensor from little-endian bytes, as files store it; planes one after the other.
     pub fn from_le_bytes(shape: impl Into<Shape>, dtype: DType, bytes: &[u8]) -> Result<Self> {
         let shape = shape.into();
-        if bytes.len() != shape.numel() * dtype.size() {
+        let meta = Meta { shape, dtype };
+        if bytes.len() != meta.bytes() {
             return Err(Error::Argument(format!(
-                "{} bytes given for {dtype}{shape}, which has {}",
+                "{} bytes given for {meta}, which has {}",
                 bytes.len(),
-                shape.numel() * dtype.size()
+                meta.bytes()
             )));
         }
         let data = match dtype {
@@ -247,8 +296,14 @@ impl Tensor {
             DType::U32 => Data::U32(chunks(bytes).map(u32::from_le_bytes).collect()),
             DType::F16 => Data::F16(chunks(bytes).map(f16::from_le_bytes).collect()),
             DType::BF16 => Data::BF16(chunks(bytes).map(bf16::from_le_bytes).collect()),
+            DType::I8 => {
+                let (quants, scales) = bytes.split_at(shape.numel());
+                let quants = quants.iter().map(|&b| b.cast_signed()).collect();
+                let scales = chunks(scales).map(f16::from_le_bytes).collect();
+                Data::Q8_0(Q8Blocks { quants, scales })
+            }
         };
-        Ok(Self { shape, data })
+        Self::new(shape, data)
     }
 
     /// Dimensions.
@@ -263,6 +318,7 @@ impl Tensor {
             Data::F16(_) => DType::F16,
             Data::BF16(_) => DType::BF16,
             Data::U32(_) => DType::U32,
+            Data::Q8_0(_) => DType::I8,
         }
     }
 
@@ -297,12 +353,14 @@ impl Tensor {
         }
     }
 
-    /// The elements of a float tensor widened to float32 (borrowed when they already are).
+    /// The elements of a float tensor widened to float32 (borrowed when they already are); of one
+    /// in blocks, the values that they stand for.
     pub fn to_f32(&self) -> Result<std::borrow::Cow<'_, [f32]>> {
         Ok(match &self.data {
             Data::F32(v) => v.into(),
             Data::F16(v) => v.iter().map(|x| x.to_f32()).collect::<Vec<_>>().into(),
             Data::BF16(v) => v.iter().map(|x| x.to_f32()).collect::<Vec<_>>().into(),
+            Data::Q8_0(v) => v.values().into(),
             Data::U32(_) => {
                 return Err(Error::Argument(format!(
                     "a float tensor is needed, got {}",
@@ -312,7 +370,9 @@ impl Tensor {
         })
     }
 
-    /// The same values in another float dtype, rounded to nearest; f16 saturates at ±65504.
+    /// The same values in another float dtype, rounded to nearest; f16 saturates at ±65504. Into
+    /// and out of [`Format::Q8_0`] (i8) as [`Q8Blocks`] says; errors where rows are not whole
+    /// blocks.
     pub fn cast(&self, dtype: DType) -> Result<Self> {
         if dtype == self.dtype() {
             return Ok(self.clone());
@@ -327,8 +387,9 @@ impl Tensor {
             DType::U32 => {
                 return Err(Error::Argument(format!("{} cannot be cast to u32", self.meta())));
             }
+            DType::I8 => Data::Q8_0(Q8Blocks::quantise(&values)),
         };
-        Ok(Self { shape: self.shape, data })
+        Self::new(self.shape, data)
     }
 
     /// The same elements under another shape of as many elements.
@@ -337,157 +398,27 @@ impl Tensor {
     }
 
     /// The elements as bytes in the machine's order, which on every supported device is the
-    /// order buffers use.
+    /// order buffers use; of a tensor in planes, the first.
     pub fn as_bytes(&self) -> &[u8] {
         match &self.data {
             Data::F32(v) => bytemuck::cast_slice(v),
             Data::F16(v) => bytemuck::cast_slice(v),
             Data::BF16(v) => bytemuck::cast_slice(v),
             Data::U32(v) => bytemuck::cast_slice(v),
+            Data::Q8_0(v) => bytemuck::cast_slice(&v.quants),
+        }
+    }
+
+    /// The bytes of one plane; none of one that there is not.
+    pub fn plane(&self, plane: usize) -> &[u8] {
+        match (&self.data, plane) {
+            (_, 0) => self.as_bytes(),
+            (Data::Q8_0(v), 1) => bytemuck::cast_slice(&v.scales),
+            _ => &[],
         }
     }
 }
 
 fn chunks<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
     bytes.as_chunks::<N>().0.iter().copied()
-}
-
-/// A size that is only known when a step runs (batch, tokens, cache length), by its index in
-/// the graph's list of symbols.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Sym(pub u8);
-
-/// One dimension or size attribute: fixed when the graph is built, or a symbol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Dim {
-    /// Fixed.
-    Const(usize),
-    /// Given anew at every step, within the capacity planned for.
-    Sym(Sym),
-}
-
-impl Dim {
-    /// The value under these sizes.
-    pub fn eval(self, sizes: &Sizes) -> usize {
-        match self {
-            Self::Const(n) => n,
-            Self::Sym(s) => sizes.get(s),
-        }
-    }
-}
-
-impl From<usize> for Dim {
-    fn from(n: usize) -> Self {
-        Self::Const(n)
-    }
-}
-
-impl From<Sym> for Dim {
-    fn from(s: Sym) -> Self {
-        Self::Sym(s)
-    }
-}
-
-/// The largest number of symbols a graph can have.
-pub const MAX_SYMS: usize = 8;
-
-/// The values of a graph's symbols for one step.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Sizes([usize; MAX_SYMS]);
-
-impl Sizes {
-    /// The value of a symbol; 0 if it was never set.
-    pub fn get(&self, sym: Sym) -> usize {
-        self.0.get(usize::from(sym.0)).copied().unwrap_or(0)
-    }
-
-    /// Sets a symbol's value. Symbols beyond [`MAX_SYMS`] cannot be made by a graph.
-    pub fn set(&mut self, sym: Sym, value: usize) {
-        if let Some(slot) = self.0.get_mut(usize::from(sym.0)) {
-            *slot = value;
-        }
-    }
-
-    /// The same sizes with one symbol set.
-    #[must_use]
-    pub fn with(mut self, sym: Sym, value: usize) -> Self {
-        self.set(sym, value);
-        self
-    }
-}
-
-/// Shape and element type with dimensions that may be symbols: what shape inference works on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct SymMeta {
-    /// Dimensions, outermost first.
-    pub dims: Vec<Dim>,
-    /// Element type.
-    pub dtype: DType,
-}
-
-impl SymMeta {
-    /// A float32 value of these dimensions.
-    pub fn f32(dims: impl IntoIterator<Item = impl Into<Dim>>) -> Self {
-        Self { dims: dims.into_iter().map(Into::into).collect(), dtype: DType::F32 }
-    }
-
-    /// A u32 value of these dimensions.
-    pub fn u32(dims: impl IntoIterator<Item = impl Into<Dim>>) -> Self {
-        Self { dtype: DType::U32, ..Self::f32(dims) }
-    }
-
-    /// The innermost dimension, which ops need fixed.
-    pub fn last(&self) -> Option<usize> {
-        match self.dims.last() {
-            Some(Dim::Const(n)) => Some(*n),
-            _ => None,
-        }
-    }
-
-    /// The dimensions but the innermost.
-    pub fn lead(&self) -> &[Dim] {
-        self.dims.split_last().map_or(&[], |(_, lead)| lead)
-    }
-
-    /// The same value with another innermost dimension.
-    #[must_use]
-    pub fn with_last(mut self, last: impl Into<Dim>) -> Self {
-        if let Some(slot) = self.dims.last_mut() {
-            *slot = last.into();
-        }
-        self
-    }
-
-    /// Shape and dtype under these sizes. Errors when the element count overflows.
-    pub fn eval(&self, sizes: &Sizes) -> Result<Meta> {
-        let mut dims = [1; MAX_RANK];
-        if self.dims.len() > MAX_RANK {
-            return Err(Error::Argument(format!("{self}: at most {MAX_RANK} dimensions")));
-        }
-        for (out, dim) in dims.iter_mut().zip(&self.dims) {
-            *out = dim.eval(sizes);
-        }
-        Ok(Meta { shape: Shape::new(&dims[..self.dims.len()])?, dtype: self.dtype })
-    }
-}
-
-impl From<Meta> for SymMeta {
-    fn from(meta: Meta) -> Self {
-        let dims = meta.shape.dims().iter().map(|&n| Dim::Const(n)).collect();
-        Self { dims, dtype: meta.dtype }
-    }
-}
-
-impl fmt::Display for SymMeta {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}[", self.dtype)?;
-        for (i, dim) in self.dims.iter().enumerate() {
-            let comma = if i == 0 { "" } else { ", " };
-            match dim {
-                Dim::Const(n) => write!(f, "{comma}{n}")?,
-                Dim::Sym(s) => write!(f, "{comma}s{}", s.0)?,
-            }
-        }
-        f.write_str("]")
-    }
 }

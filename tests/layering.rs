@@ -13,7 +13,7 @@ const FACADES: [&str; 9] =
 /// files beside it still stand in one order.
 const OPS: [&str; 2] = ["ops/attention/mod.rs", "ops/matmul/mod.rs"];
 /// What every room may use.
-const GROUND: [&str; 5] = ["tensor", "activation", "error", "files", "trusted"];
+const GROUND: [&str; 7] = ["tensor", "sym", "format", "activation", "error", "files", "trusted"];
 /// Rooms beside the stack, used from `nn` upward, which use the ground only.
 const SIDE: [&str; 2] = ["weights", "text"];
 

@@ -14,9 +14,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::engine::Device;
 use crate::error::{Error, Result};
+use crate::format::Format;
 use crate::gpu::{Choice, Gpu, GpuOptions, Selector, adapters, select};
 use crate::graph::{Policy, PrecisionMode, Progress, Tune};
-use crate::tensor::DType;
 
 /// Flags that stand before or after any subcommand.
 #[derive(clap::Args)]
@@ -67,7 +67,8 @@ pub(crate) enum WeightType {
     F32,
     F16,
     Bf16,
-    #[value(name = "q8_0", hide = true)]
+    /// Blocks of 32 with a scale, for linear layers and tables whose rows are whole blocks
+    #[value(name = "q8_0")]
     Q8_0,
     #[value(name = "q4_0", hide = true)]
     Q4_0,
@@ -185,16 +186,16 @@ impl Context {
         }
     }
 
-    /// The dtype weights are to be stored in; `None` keeps the file's.
-    pub fn weight_dtype(&self) -> Result<Option<DType>> {
+    /// The format weights are to be stored in; `None` keeps the file's dtype.
+    pub fn weight_dtype(&self) -> Result<Option<Format>> {
         match self.dtype {
             WeightType::Auto => Ok(None),
-            WeightType::F32 => Ok(Some(DType::F32)),
-            WeightType::F16 => Ok(Some(DType::F16)),
-            WeightType::Bf16 => Ok(Some(DType::BF16)),
-            WeightType::Q8_0 | WeightType::Q4_0 => Err(Error::Argument(
-                "--dtype q8_0 and q4_0 are not supported yet; use auto, f32, f16 or bf16"
-                    .to_owned(),
+            WeightType::F32 => Ok(Some(Format::F32)),
+            WeightType::F16 => Ok(Some(Format::F16)),
+            WeightType::Bf16 => Ok(Some(Format::BF16)),
+            WeightType::Q8_0 => Ok(Some(Format::Q8_0)),
+            WeightType::Q4_0 => Err(Error::Argument(
+                "--dtype q4_0 is not supported yet; use auto, f32, f16, bf16 or q8_0".to_owned(),
             )),
         }
     }

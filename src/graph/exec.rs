@@ -83,12 +83,14 @@ impl Buffers {
             Place::Slot(slot) => self.slots.get(slot),
             Place::Own => self.own.get(&value),
             Place::State(state) => self.states.get(&state).map(Arc::as_ref),
-            Place::Weight => {
-                let parts = &self.weights.get(&value)?.parts;
-                parts.get(part).or(parts.first()).map(|(_, buffer)| buffer)
-            }
+            Place::Weight => self.weights.get(&value)?.plane(0, part),
             Place::Nowhere => None,
         }
+    }
+
+    /// A further plane of a weight.
+    fn plane(&self, value: Value, plane: usize, part: usize) -> Option<&Buffer> {
+        self.weights.get(&value)?.plane(plane, part)
     }
 }
 
@@ -425,6 +427,7 @@ fn bind(
     };
     compiled.bind(gpu, &*node.op, &ranges, |slot, part| match slot {
         Slot::Input(i) => buffers.of(node.inputs.get(i).copied().flatten()?, part),
+        Slot::Plane(i, plane) => buffers.plane(node.inputs.get(i).copied().flatten()?, plane, part),
         Slot::Output(o) => buffers.of(*node.outputs.get(o)?, 0),
         Slot::Scratch => buffers.slots.get(*buffers.scratch.get(index)?.as_ref()?),
     })

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::weight::Weight;
 use crate::error::{Error, Result};
+use crate::format::Format;
 use crate::ops::Op;
 use crate::tensor::{DType, Dim, MAX_SYMS, Sizes, Sym, SymMeta, Tensor};
 
@@ -162,8 +163,16 @@ impl Graph {
         results.first().copied().ok_or_else(|| Error::op(name, "has no result"))
     }
 
-    fn push(&mut self, op: Arc<dyn Op>, inputs: Vec<Option<Value>>) -> Result<Vec<Value>> {
+    fn push(&mut self, op: Arc<dyn Op>, mut inputs: Vec<Option<Value>>) -> Result<Vec<Value>> {
         let layer = self.layers.join(".");
+        let plain = inputs.iter_mut().enumerate().filter(|(i, _)| !op.takes_blocks(*i));
+        for (_, input) in plain {
+            let weight = input.and_then(|value| self.as_weight(value));
+            let blocks = |w: &&Weight| w.meta().format().is_some_and(|f| f.block() > 1);
+            if let Some(w) = weight.filter(blocks).map(|w| w.clone().stored_as(Format::F32)) {
+                *input = Some(self.weight(w));
+            }
+        }
         let metas: Vec<_> = inputs.iter().map(|v| v.map(|v| self.meta(v).clone())).collect();
         let metas = op.infer(&metas).map_err(|e| e.in_layer(&layer))?;
         let outputs: Vec<_> = metas.into_iter().map(|m| self.value(Source::Node, m)).collect();

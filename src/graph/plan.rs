@@ -58,7 +58,11 @@ pub(super) enum Place {
 
 /// Bytes a buffer of this size takes: see [`crate::gpu::Buffer::size`].
 fn buffer_bytes(meta: &Meta) -> u64 {
-    meta.bytes().next_multiple_of(4).max(16) as u64
+    rounded(meta.bytes())
+}
+
+fn rounded(bytes: usize) -> u64 {
+    bytes.next_multiple_of(4).max(16) as u64
 }
 
 impl Plan {
@@ -151,17 +155,17 @@ impl Plan {
                     continue;
                 }
                 *place = Place::Weight;
-                let Some(rows) = rows else {
-                    self.weights += buffer_bytes(&meta);
-                    self.largest_binding = self.largest_binding.max(buffer_bytes(&meta));
-                    continue;
+                let total = meta.shape.dims().first().copied().unwrap_or(1).max(1);
+                let taken: Vec<_> = match rows {
+                    Some(rows) => ops::parts(total, rows).map(|p| p.rows).collect(),
+                    None => vec![total],
                 };
-                let row = meta.bytes() / meta.shape.dims()[0];
-                let parts: Vec<_> = ops::parts(meta.shape.dims()[0], rows)
-                    .map(|p| (p.rows * row).next_multiple_of(4).max(16) as u64)
+                let plane_rows = (0..meta.planes()).map(|p| meta.plane_bytes(p) / total);
+                let buffers: Vec<_> = plane_rows
+                    .flat_map(|row| taken.iter().map(move |rows| rounded(rows * row)))
                     .collect();
-                self.weights += parts.iter().sum::<u64>();
-                let largest = parts.iter().copied().max().unwrap_or(0);
+                self.weights += buffers.iter().sum::<u64>();
+                let largest = buffers.iter().copied().max().unwrap_or(0);
                 if largest > max_binding {
                     let message = format!(
                         "one row of weight `{}` {meta} exceeds the largest binding \
@@ -171,9 +175,9 @@ impl Plan {
                     return Err(Error::OutOfMemory(message));
                 }
                 self.largest_binding = self.largest_binding.max(largest);
-                if split.insert(weight.name()) {
+                if rows.is_some() && split.insert(weight.name()) {
                     let name = weight.name().to_owned();
-                    self.splits.push(SplitWeight { name, parts: parts.len() });
+                    self.splits.push(SplitWeight { name, parts: taken.len() });
                 }
             }
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::policy::Policy;
 use crate::error::{Error, Result};
+use crate::format::{Format, Q8_0_BLOCK, Q8Blocks};
 use crate::gpu::{Buffer, Gpu, Upload};
 use crate::ops::{self, Part, Pick};
 use crate::tensor::{DType, Meta, Shape, Tensor};
@@ -47,6 +48,8 @@ pub struct Weight {
     name: String,
     meta: Meta,
     pieces: Vec<Piece>,
+    /// Whether a format was asked for that its rows cannot be stored in.
+    refused: bool,
 }
 
 #[derive(Clone)]
@@ -77,12 +80,21 @@ impl Weight {
         let origin = source.origin().unwrap_or_else(unique_origin);
         let piece =
             Piece { source, origin, dtype: meta.dtype, first: 0, numel: meta.shape.numel() };
-        Self { name: name.into(), meta, pieces: vec![piece] }
+        Self { name: name.into(), meta, pieces: vec![piece], refused: false }
     }
 
     /// A weight whose values are given.
     pub fn constant(name: impl Into<String>, tensor: Tensor) -> Self {
-        Self::new(name, tensor.meta(), Arc::new(tensor))
+        let meta = tensor.meta();
+        match meta.format() {
+            // Sources are read by ranges of elements. Quantising the values of blocks gives the
+            // same blocks.
+            Some(format) if format.block() > 1 => match tensor.cast(DType::F32) {
+                Ok(values) => Self::new(name, values.meta(), Arc::new(values)).stored_as(format),
+                Err(_) => Self::new(name, meta, Arc::new(tensor)),
+            },
+            _ => Self::new(name, meta, Arc::new(tensor)),
+        }
     }
 
     /// A weight whose values are given and follow from `origin`, under which copies on a device
@@ -114,7 +126,8 @@ impl Weight {
         let names: Vec<_> = parts.iter().map(|p| p.name.as_str()).collect();
         let meta = Meta { shape: Shape::new(&dims)?, dtype: first.meta.dtype };
         let pieces = parts.iter().flat_map(|p| p.pieces.iter().cloned()).collect();
-        Ok(Self { name: names.join("+"), meta, pieces })
+        let refused = parts.iter().any(|p| p.refused);
+        Ok(Self { name: names.join("+"), meta, pieces, refused })
     }
 
     /// Some rows (first dimension) of this weight, for checkpoints that store several
@@ -138,7 +151,7 @@ impl Weight {
             numel: meta.shape.numel(),
             ..piece.clone()
         };
-        Ok(Self { name: self.name.clone(), meta, pieces: vec![piece] })
+        Ok(Self { name: self.name.clone(), meta, pieces: vec![piece], refused: self.refused })
     }
 
     /// The same weight under another name, as messages and pictures give it.
@@ -147,13 +160,22 @@ impl Weight {
         Self { name: name.into(), ..self }
     }
 
-    /// The same values stored in another float dtype.
+    /// The same values stored in another format. One whose rows the format does not
+    /// [hold](Format::holds) stays as it is, and [`refused`](Self::refused) says so.
     #[must_use]
-    pub fn stored_as(mut self, dtype: DType) -> Self {
-        if self.meta.dtype.is_float() && dtype.is_float() {
-            self.meta.dtype = dtype;
+    pub fn stored_as(mut self, format: Format) -> Self {
+        if self.meta.dtype.is_weight() {
+            self.refused = !format.holds(self.meta.shape);
+            if !self.refused {
+                self.meta.dtype = format.dtype();
+            }
         }
         self
+    }
+
+    /// Whether it was to be [stored](Self::stored_as) in a format that cannot hold its rows.
+    pub fn refused(&self) -> bool {
+        self.refused
     }
 
     /// The checkpoint's own name; stacked weights are joined by `+`.
@@ -179,11 +201,11 @@ impl Weight {
         (origins.join("+"), self.meta.dtype)
     }
 
-    /// Fills `out` with stored bytes from byte `offset` on, converting where the source's
-    /// dtype differs.
-    fn read(&self, offset: usize, out: &mut [u8]) -> Result<()> {
-        let size = self.meta.dtype.size();
-        let (mut first, mut out) = (offset / size, out);
+    /// Fills `out` with elements from `first` on, as `dtype`, converting where the source's
+    /// differs.
+    fn elements(&self, first: usize, dtype: DType, out: &mut [u8]) -> Result<()> {
+        let size = dtype.size();
+        let (mut first, mut out) = (first, out);
         for piece in &self.pieces {
             if first >= piece.numel {
                 first -= piece.numel;
@@ -191,7 +213,7 @@ impl Weight {
             }
             let count = (out.len() / size).min(piece.numel - first);
             let (head, tail) = out.split_at_mut(count * size);
-            piece.read(first, self.meta.dtype, head)?;
+            piece.read(first, dtype, head)?;
             out = tail;
             first = 0;
             if out.is_empty() {
@@ -201,17 +223,57 @@ impl Weight {
         if out.is_empty() { Ok(()) } else { Err(Error::tensor(&self.name, "read past its end")) }
     }
 
+    /// Fills `out` with bytes of a plane from byte `offset` on. A plane of scales reads the
+    /// source again: nothing is held between chunks.
+    fn read(&self, plane: usize, offset: usize, out: &mut [u8]) -> Result<()> {
+        let format = Format::of(self.meta.dtype).filter(|f| f.block() > 1);
+        let Some(of) = format.and_then(|format| format.planes().get(plane)) else {
+            return self.elements(offset / self.meta.dtype.size(), self.meta.dtype, out);
+        };
+        // Bytes of the plane that a block has.
+        let per_block = Q8_0_BLOCK / of.block * of.dtype.size();
+        let (mut at, mut out) = (offset, out);
+        while !out.is_empty() {
+            let skip = at % per_block;
+            let blocks = (skip + out.len()).div_ceil(per_block).min(BLOCKS_AT_A_TIME);
+            let mut values = vec![0f32; blocks * Q8_0_BLOCK];
+            let first = at / per_block * Q8_0_BLOCK;
+            self.elements(first, DType::F32, bytemuck::cast_slice_mut(&mut values))?;
+            let found = Q8Blocks::quantise(&values);
+            let bytes: &[u8] = match plane {
+                0 => bytemuck::cast_slice(&found.quants),
+                _ => bytemuck::cast_slice(&found.scales),
+            };
+            let count = (bytes.len() - skip).min(out.len());
+            let (head, tail) = out.split_at_mut(count);
+            head.copy_from_slice(&bytes[skip..skip + count]);
+            (at, out) = (at + count, tail);
+        }
+        Ok(())
+    }
+
     /// The whole weight in host memory, as stored.
     pub fn tensor(&self) -> Result<Tensor> {
         let mut bytes = vec![0; self.meta.bytes()];
-        self.read(0, &mut bytes)?;
+        let mut rest = bytes.as_mut_slice();
+        for plane in 0..self.meta.planes() {
+            let (head, tail) = rest.split_at_mut(self.meta.plane_bytes(plane));
+            self.read(plane, 0, head)?;
+            rest = tail;
+        }
         Tensor::from_le_bytes(self.meta.shape, self.meta.dtype, &bytes)
     }
 }
 
+/// Blocks that are quantised at a time: 4 MiB of values.
+const BLOCKS_AT_A_TIME: usize = 1 << 15;
+
 impl Piece {
     fn read(&self, first: usize, dtype: DType, out: &mut [u8]) -> Result<()> {
         let first = self.first + first;
+        if self.dtype == DType::I8 {
+            return Err(Error::tensor(&self.origin, "is in blocks already, not read by elements"));
+        }
         if dtype == self.dtype {
             return self.source.read(first * dtype.size(), out);
         }
@@ -243,9 +305,16 @@ pub struct DeviceWeights {
     loaded: Mutex<HashMap<(String, DType), Arc<DeviceWeight>>>,
 }
 
-/// One weight on a device: whole, or in parts along its first dimension.
+/// One weight on a device: whole, or in parts along its first dimension, each with all planes.
 pub(super) struct DeviceWeight {
-    pub parts: Vec<(Option<Part>, Buffer)>,
+    pub parts: Vec<(Option<Part>, Vec<Buffer>)>,
+}
+
+impl DeviceWeight {
+    /// The buffer of a plane for a part; the only one where the weight is whole.
+    pub fn plane(&self, plane: usize, part: usize) -> Option<&Buffer> {
+        self.parts.get(part).or(self.parts.first())?.1.get(plane)
+    }
 }
 
 impl DeviceWeights {
@@ -326,22 +395,25 @@ impl DeviceWeights {
             None => vec![None],
             Some(rows) => ops::parts(meta.shape.dims()[0], rows).map(Some).collect(),
         };
-        let row_bytes = meta.bytes() / meta.shape.dims().first().copied().unwrap_or(1).max(1);
+        let rows = meta.shape.dims().first().copied().unwrap_or(1).max(1);
         let mut parts = Vec::new();
         for range in ranges {
-            let (start, bytes) = match range {
-                None => (0, meta.bytes()),
-                Some(p) => (p.first * row_bytes, p.rows * row_bytes),
-            };
-            let buffer = self.gpu.buffer(&weight.name, bytes)?;
-            upload.fill(&buffer, bytes, |offset, chunk| {
-                weight.read(start + offset, chunk)?;
-                match report(chunk.len()) {
-                    ControlFlow::Continue(()) => Ok(()),
-                    ControlFlow::Break(()) => Err(Error::Cancelled),
-                }
-            })?;
-            parts.push((range, buffer));
+            let Part { first, rows: taken } = range.unwrap_or(Part { first: 0, rows });
+            let mut planes = Vec::new();
+            for plane in 0..meta.planes() {
+                let row_bytes = meta.plane_bytes(plane) / rows;
+                let (start, bytes) = (first * row_bytes, taken * row_bytes);
+                let buffer = self.gpu.buffer(&weight.name, bytes)?;
+                upload.fill(&buffer, bytes, |offset, chunk| {
+                    weight.read(plane, start + offset, chunk)?;
+                    match report(chunk.len()) {
+                        ControlFlow::Continue(()) => Ok(()),
+                        ControlFlow::Break(()) => Err(Error::Cancelled),
+                    }
+                })?;
+                planes.push(buffer);
+            }
+            parts.push((range, planes));
         }
         Ok(DeviceWeight { parts })
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::info::ModelInfo;
 use crate::error::Result;
+use crate::format::Format;
 use crate::graph::Graph;
 use crate::tensor::DType;
 use crate::weights::{Checkpoint, Config, Pooling};
@@ -39,7 +40,7 @@ pub enum Outputs {
 #[derive(Clone, Copy, Debug)]
 pub struct BuildOptions {
     /// Storage of matrices; `None` keeps the file's.
-    pub dtype: Option<DType>,
+    pub dtype: Option<Format>,
     /// The longest input that will be run, where it is known: position tables that are computed
     /// are no longer than that. `None` for the model's own limit.
     pub max_tokens: Option<usize>,

@@ -10,7 +10,7 @@ use super::{
     opt, roberta, t5, vaswani,
 };
 use crate::error::{Error, Result};
-use crate::graph::Weight;
+use crate::graph::{Graph, Weight};
 use crate::weights::{Checkpoint, Config};
 
 #[rustfmt::skip] // one family per line
@@ -86,6 +86,24 @@ fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
     model.notices.splice(0..0, config.notices().iter().cloned());
     let used: Vec<_> = model.graph.weights().into_iter().map(Weight::name).collect();
     let stored = files.checkpoints.iter().flat_map(|checkpoint| checkpoint.names());
-    model.notices.extend(unused::extra_layers(used.iter().copied(), stored));
+    let extra = unused::extra_layers(used.iter().copied(), stored);
+    let refused = refused(&model.graph, options);
+    model.notices.extend(extra.into_iter().chain(refused));
     Ok(model)
+}
+
+/// How many matrices and tables keep the file's dtype, since their rows are not whole blocks of
+/// the format that was asked for.
+fn refused(graph: &Graph, options: &BuildOptions) -> Option<String> {
+    let format = options.dtype?;
+    let kept: Vec<_> = graph.weights().into_iter().filter(|w| w.refused()).collect();
+    let first = kept.first()?;
+    Some(format!(
+        "{} of the weights keep the file's dtype: {format} takes rows that are multiples of {}, and \
+         `{}` is {}",
+        kept.len(),
+        format.block(),
+        first.name(),
+        first.meta()
+    ))
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, Result};
+use crate::format::Format;
 use crate::graph::{Weight, WeightSource};
 use crate::tensor::{DType, Meta, Shape};
 use crate::weights::{Checkpoint, FileDType, first_non_finite};
@@ -13,7 +14,7 @@ use crate::weights::{Checkpoint, FileDType, first_non_finite};
 pub struct Parameters {
     checkpoints: Arc<[Arc<Checkpoint>]>,
     prefixes: &'static [&'static str],
-    dtype: Option<DType>,
+    format: Option<Format>,
     /// Whether layers have a bias; `None` where the checkpoint decides.
     bias: Option<bool>,
     /// The output matrix and the word table that it is tied to.
@@ -123,14 +124,14 @@ fn same(a: (&Checkpoint, &str), b: (&Checkpoint, &str)) -> Result<bool> {
 
 impl Parameters {
     /// Parameters of one or more checkpoints, looked through in order (a head's own before its
-    /// trunk's), whose names may carry one of `prefixes`; matrices are stored as `dtype`, or as
-    /// the file has them.
+    /// trunk's), whose names may carry one of `prefixes`; matrices are stored as `format`
+    /// where it holds their rows, or as the file has them.
     pub fn new(
         checkpoints: &[Arc<Checkpoint>],
         prefixes: &'static [&'static str],
-        dtype: Option<DType>,
+        format: Option<Format>,
     ) -> Self {
-        Self { checkpoints: checkpoints.into(), prefixes, dtype, bias: None, tie: None }
+        Self { checkpoints: checkpoints.into(), prefixes, format, bias: None, tie: None }
     }
 
     /// The same checkpoints with other prefixes.
@@ -194,11 +195,11 @@ impl Parameters {
         }
     }
 
-    /// A matrix or table, stored in the chosen dtype.
+    /// A matrix or table, stored in the chosen format.
     pub fn matrix(&self, name: &str, dims: &[usize]) -> Result<Weight> {
         let weight = self.get(name, dims)?;
-        Ok(match self.dtype {
-            Some(dtype) => weight.stored_as(dtype),
+        Ok(match self.format {
+            Some(format) => weight.stored_as(format),
             None => weight,
         })
     }
@@ -210,8 +211,8 @@ impl Parameters {
         let source = Transposed { stored, rows: n_in, columns: n_out, size: meta.dtype.size() };
         let meta = Meta { shape: Shape::new(&[n_out, n_in])?, dtype: meta.dtype };
         let weight = Weight::new(found, meta, Arc::new(source));
-        Ok(match self.dtype {
-            Some(dtype) => weight.stored_as(dtype),
+        Ok(match self.format {
+            Some(format) => weight.stored_as(format),
             None => weight,
         })
     }
@@ -220,19 +221,19 @@ impl Parameters {
     pub fn row_vector(&self, name: &str, n: usize) -> Result<Weight> {
         let (found, stored, meta) = self.find(name, &[1, n])?;
         let meta = Meta { shape: Shape::new(&[n])?, dtype: meta.dtype };
-        Ok(Weight::new(found, meta, Arc::new(stored)).stored_as(DType::F32))
+        Ok(Weight::new(found, meta, Arc::new(stored)).stored_as(Format::F32))
     }
 
     /// The first row of a table `[rows, n]`, as a vector.
     pub fn first_row(&self, name: &str, [rows, n]: [usize; 2]) -> Result<Weight> {
         let (found, stored, meta) = self.find(name, &[rows, n])?;
         let meta = Meta { shape: Shape::new(&[n])?, dtype: meta.dtype };
-        Ok(Weight::new(found, meta, Arc::new(stored)).stored_as(DType::F32))
+        Ok(Weight::new(found, meta, Arc::new(stored)).stored_as(Format::F32))
     }
 
     /// A vector (bias, norm weight) or another small tensor, always stored as f32.
     pub fn vector(&self, name: &str, dims: &[usize]) -> Result<Weight> {
-        Ok(self.get(name, dims)?.stored_as(DType::F32))
+        Ok(self.get(name, dims)?.stored_as(Format::F32))
     }
 
     /// `{layer}.bias` `[n]`, if the layer has one: where the checkpoint has it, or as

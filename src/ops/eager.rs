@@ -62,7 +62,7 @@ pub struct Prepared {
     results: Vec<(Buffer, Meta)>,
     cost: Cost,
     // Held so that the bind groups' buffers stay in the memory account.
-    _operands: Vec<Vec<Buffer>>,
+    _operands: Vec<Vec<Vec<Buffer>>>,
     _scratch: Option<Buffer>,
 }
 
@@ -86,7 +86,8 @@ impl Prepared {
             bytes => Some(gpu.buffer("scratch", bytes)?),
         };
         let mut upload = Upload::new(gpu)?;
-        let mut operands = Vec::new();
+        // By operand, plane and part.
+        let mut operands: Vec<Vec<Vec<Buffer>>> = Vec::new();
         let mut ranges = vec![None];
         for (i, tensor) in inputs.iter().enumerate() {
             let name = op.inputs().get(i).copied().unwrap_or("operand");
@@ -96,22 +97,22 @@ impl Prepared {
             };
             let split = op.splittable() == Some(i);
             let rows = split.then(|| part_rows(gpu, tensor.meta(), options.rows_per_part));
-            if let Some(rows) = rows.flatten() {
-                let total = tensor.shape().dims()[0];
-                ranges = parts(total, rows).map(Some).collect();
-                let row_bytes = tensor.as_bytes().len() / total;
-                let part = |p: Part| {
-                    &tensor.as_bytes()[p.first * row_bytes..(p.first + p.rows) * row_bytes]
-                };
-                let buffers = ranges.iter().flatten();
-                operands.push(
-                    buffers
-                        .map(|&p| send(gpu, &mut upload, name, part(p)))
-                        .collect::<Result<_>>()?,
-                );
-            } else {
-                operands.push(vec![send(gpu, &mut upload, name, tensor.as_bytes())?]);
+            let total = tensor.shape().dims().first().copied().unwrap_or(1).max(1);
+            let of_operand = match rows.flatten() {
+                Some(rows) => parts(total, rows).collect(),
+                None => vec![Part { first: 0, rows: total }],
+            };
+            if rows.flatten().is_some() {
+                ranges = of_operand.iter().copied().map(Some).collect();
             }
+            let mut upload = |plane: &[u8], p: &Part| {
+                let row = plane.len() / total;
+                let bytes = &plane[p.first * row..(p.first + p.rows) * row];
+                send(gpu, &mut upload, name, bytes)
+            };
+            let planes = (0..tensor.meta().planes()).map(|plane| tensor.plane(plane));
+            let planes = planes.map(|plane| of_operand.iter().map(|p| upload(plane, p)).collect());
+            operands.push(planes.collect::<Result<_>>()?);
         }
         let poison: Vec<u8> = POISON.to_le_bytes().repeat(SENTINELS);
         let results = outputs
@@ -139,10 +140,8 @@ impl Prepared {
             .collect::<Result<Vec<_>>>()?;
         let find = |slot, part| match slot {
             Slot::Output(o) => results.get(o).map(|(buffer, _): &(Buffer, Meta)| buffer),
-            Slot::Input(i) => {
-                let buffers: &Vec<Buffer> = operands.get(i)?;
-                buffers.get(part).or(buffers.first())
-            }
+            Slot::Input(i) => of_part(&operands, i, 0, part),
+            Slot::Plane(i, plane) => of_part(&operands, i, plane, part),
             Slot::Scratch => scratch.as_ref(),
         };
         let launch = compiled.bind(gpu, op, &ranges, find)?;
@@ -181,6 +180,12 @@ impl Prepared {
         };
         self.results.iter().map(read).collect()
     }
+}
+
+/// The buffer of an operand's plane for a part; the only one where it is not split.
+fn of_part(operands: &[Vec<Vec<Buffer>>], i: usize, plane: usize, part: usize) -> Option<&Buffer> {
+    let buffers = operands.get(i)?.get(plane)?;
+    buffers.get(part).or(buffers.first())
 }
 
 fn send(gpu: &Gpu, upload: &mut Upload, name: &str, bytes: &[u8]) -> Result<Buffer> {

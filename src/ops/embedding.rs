@@ -1,6 +1,7 @@
 //! `y[b, t] = scale * table[ids[b, t]] + positions[t + offset] + segments[segment_ids[b, t]]`.
 //!
-//! Shapes: table [V, C] in f32, f16 or bf16; ids u32 [B, T]; positions [P, C]; segments [S, C];
+//! Shapes: table [V, C] in f32, f16, bf16 or q8_0; ids u32 [B, T]; positions [P, C] and segments
+//! [S, C], as table or, beside a q8_0 one, in f32;
 //! segment_ids u32 [B, T]; y f32 [B, T, C]. Positions and segments may be absent; explicit
 //! `position_ids` u32 [B, T] replace `t + offset`. Source: Vaswani et al. 2017, section 3.4;
 //! Devlin et al. 2018, figure 2.
@@ -15,7 +16,7 @@ use super::single::Single;
 use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
 use crate::gpu::{Spec, fold};
-use crate::tensor::{DType, Dim, Sizes, Sym, SymMeta, Tensor};
+use crate::tensor::{DType, Dim, Meta, Sizes, Sym, SymMeta, Tensor};
 
 const TABLE: usize = 0;
 const IDS: usize = 1;
@@ -55,6 +56,7 @@ fn spec(_op: &Embedding, call: &Call<'_>) -> Spec {
     let table = match call.input(TABLE).dtype {
         DType::F16 => "table_f16",
         DType::BF16 => "table_bf16",
+        DType::I8 => "table_q8_0",
         _ => "table_f32",
     };
     Spec::new()
@@ -116,12 +118,12 @@ impl Op for Embedding {
             if t.dims.len() != 2 || t.last() != Some(cols) || t.dims[0] == Dim::Const(0) {
                 return fail(format!("{name} {t} must have rows of {cols}, as table {table}"));
             }
-            let storage = t.dtype.is_float();
-            if !storage {
+            if !t.dtype.is_weight() {
                 return fail(format!("{name} {t} must be floating point"));
             }
-            // One accessor in the kernel serves all tables.
-            if t.dtype != table.dtype {
+            // One accessor in the kernel serves all tables; that of q8_0 takes the small ones as f32.
+            let blocks = table.dtype == DType::I8 && t.dtype == DType::F32;
+            if t.dtype != table.dtype && !blocks || (t.dtype == DType::I8 && name != "table") {
                 return fail(format!("{name} {t} must have the dtype of table {table}"));
             }
         }
@@ -135,6 +137,10 @@ impl Op for Embedding {
         }
         let dims = ids.dims.iter().copied().chain([Dim::Const(cols)]);
         Ok(vec![SymMeta::f32(dims)])
+    }
+
+    fn takes_blocks(&self, i: usize) -> bool {
+        i == TABLE
     }
 
     fn reference(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {
@@ -185,7 +191,8 @@ impl Op for Embedding {
     fn cost(&self, call: &Call<'_>) -> Cost {
         let y = call.output(0);
         let tables = 1 + usize::from(call.has(POSITIONS)) + usize::from(call.has(SEGMENTS));
-        let read = tables * y.shape.numel() * call.input(TABLE).dtype.size();
+        let rows = Meta { dtype: call.input(TABLE).dtype, ..y };
+        let read = tables * rows.bytes();
         Cost { flops: y.shape.numel() as f64, bytes: (read + y.bytes()) as f64 }
     }
 
@@ -241,18 +248,21 @@ fn cases() -> Vec<Case> {
         (2, 5, 33, DType::F16),
         (1, 3, 7, DType::BF16),
         (1, 9, 131, DType::F32),
+        (2, 3, 32, DType::I8),
+        (3, 5, 96, DType::I8),
     ] {
         let cast = |t: Tensor| t.cast(dtype).unwrap_or_else(|_| unreachable!("float to float"));
         let table = cast(rng.tensor([37, cols]));
-        let positions = cast(rng.tensor([tokens + 4, cols]));
-        let segments = cast(rng.tensor([2, cols]));
+        let small = |t| if dtype == DType::I8 { t } else { cast(t) };
+        let positions = small(rng.tensor([tokens + 4, cols]));
+        let segments = small(rng.tensor([2, cols]));
         let mut draw = |below| {
             let values = (0..batch * tokens).map(|_| rng.below(below) as u32).collect();
             let ids = Tensor::u32([batch, tokens], values);
             ids.unwrap_or_else(|_| unreachable!("as many values as elements"))
         };
         let (ids, types, at) = (draw(37), draw(2), draw(tokens + 4));
-        let label = format!("{batch}x{tokens}x{cols} {dtype}");
+        let label = format!("{batch}x{tokens}x{cols} {}", table.meta());
         let only = vec![Some(table.clone()), Some(ids.clone()), None, None, None, None];
         let scaled = Embedding { scale: 6.9282, offset: Dim::Const(0) };
         cases.push(Case::new(format!("{label} scaled"), scaled, only, tolerance()));

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use super::kernel::{Dispatch, Part};
 use super::op::{Call, Kernel, Op};
 use crate::error::Result;
+use crate::format::Format;
 use crate::gpu::{BindGroup, Buffer, Gpu, Pass, Pipeline};
 
 /// What a binding of a kernel refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
-    /// Operand by position.
+    /// Operand by position; its first plane where it has several.
     Input(usize),
+    /// A further plane, from 1 on, of the operand at this position.
+    Plane(usize, usize),
     /// Result by position.
     Output(usize),
     /// Memory alive for the call only.
@@ -60,8 +63,7 @@ impl Compiled {
             if let Some(o) = outputs.iter().position(|n| *n == name) {
                 return find(Slot::Output(o), part);
             }
-            let i = inputs.iter().position(|n| *n == name)?;
-            find(Slot::Input(i), part).or_else(|| dummy(part))
+            find(operand(inputs, name)?, part).or_else(|| dummy(part))
         };
         let bind = |(index, &part): (usize, &Option<Part>)| {
             let groups = self.pipelines.iter().map(|p| gpu.bind(p, |name| lookup(name, index)));
@@ -70,6 +72,17 @@ impl Compiled {
         let parts = parts.iter().enumerate().map(bind).collect::<Result<_>>()?;
         Ok(Launch { kernel: self.kernel, pipelines: self.pipelines, parts })
     }
+}
+
+/// The slot of an operand's binding: its name, or its name with a plane's suffix.
+fn operand(inputs: &[&str], name: &str) -> Option<Slot> {
+    let position = |name: &str| inputs.iter().position(|n| *n == name);
+    position(name).map(Slot::Input).or_else(|| {
+        let plane = Format::Q8_0.planes().iter().enumerate().skip(1);
+        plane
+            .filter_map(|(plane, p)| Some((plane, name.strip_suffix(p.suffix)?)))
+            .find_map(|(plane, of)| Some(Slot::Plane(position(of)?, plane)))
+    })
 }
 
 /// A kernel with its buffers: what a step records.
@@ -105,5 +118,20 @@ impl Launch {
         for ((pipeline, bindings), dispatch) in stages.zip(dispatches) {
             pass.dispatch(pipeline, bindings, &dispatch.params, dispatch.grid);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_plane_is_bound_by_its_operands_name_and_a_suffix() {
+        let inputs = ["x", "weight", "x_scale"];
+        assert_eq!(operand(&inputs, "weight"), Some(Slot::Input(1)));
+        assert_eq!(operand(&inputs, "weight_scale"), Some(Slot::Plane(1, 1)));
+        // An operand's own name comes first.
+        assert_eq!(operand(&inputs, "x_scale"), Some(Slot::Input(2)));
+        assert_eq!(operand(&inputs, "bias_scale"), None);
     }
 }

@@ -35,6 +35,12 @@ pub trait Op: fmt::Debug + Send + Sync + Any {
     /// Checks operand shapes and dtypes and gives the results'. Errors quote the shapes.
     fn infer(&self, inputs: &[Option<SymMeta>]) -> Result<Vec<SymMeta>>;
 
+    /// Whether a kernel reads operand `i` in blocks that share a scale. A weight of such a format
+    /// is stored as f32 for an op that does not take it.
+    fn takes_blocks(&self, _i: usize) -> bool {
+        false
+    }
+
     /// The formula in plain loops, accumulating in f64.
     fn reference(&self, args: &Args<'_>) -> Result<Vec<Tensor>>;
 

@@ -3,13 +3,15 @@
 use super::kernel::Part;
 use crate::tensor::Meta;
 
-/// Rows of a split operand that fit one binding of `max_binding` bytes, rounded down so that
-/// every part starts on a multiple of 16 bytes where possible; `None` when it fits whole.
+/// Rows of a split operand whose every plane fits one binding of `max_binding` bytes, rounded down
+/// so that every part starts on a multiple of 16 bytes where possible; `None` when it fits whole.
+/// All planes are split alike.
 pub fn rows_per_part(meta: Meta, max_binding: u64) -> Option<usize> {
-    if meta.bytes() as u64 <= max_binding {
+    let largest = meta.format().map_or(meta.bytes(), |format| format.largest_plane(meta.shape));
+    if largest as u64 <= max_binding {
         return None;
     }
-    let row = meta.shape.last() * meta.dtype.size();
+    let row = largest / meta.shape.dims().first().copied().unwrap_or(1).max(1);
     let rows = max_binding as usize / row.max(1);
     Some(if rows >= 16 { rows / 16 * 16 } else { rows.max(1) })
 }

@@ -123,7 +123,8 @@ pub fn found(
 
 /// Buffers to time kernels on. Their contents do not matter to the time: all are zero.
 struct Bench {
-    inputs: Vec<Option<Buffer>>,
+    /// By operand and plane.
+    inputs: Vec<Vec<Buffer>>,
     outputs: Vec<Buffer>,
     timer: Timer,
 }
@@ -131,9 +132,9 @@ struct Bench {
 impl Bench {
     /// `None` when the operands do not fit the device beside what is there already.
     fn new(gpu: &Gpu, call: &Call<'_>) -> Result<Option<Self>> {
-        let buffer = |name: &str, meta: Meta| match meta.bytes() as u64 {
+        let buffer = |name: &str, bytes: usize| match bytes as u64 {
             bytes if bytes > gpu.caps().max_binding => Ok(None),
-            bytes => match gpu.buffer(name, bytes as usize) {
+            _ => match gpu.buffer(name, bytes) {
                 Ok(buffer) => Ok(Some(buffer)),
                 Err(Error::OutOfMemory(_)) => Ok(None),
                 Err(error) => Err(error),
@@ -141,18 +142,16 @@ impl Bench {
         };
         let mut inputs = Vec::new();
         for meta in call.inputs {
-            let Some(meta) = *meta else {
-                inputs.push(None);
-                continue;
-            };
-            match buffer("tuning operand", meta)? {
+            let planes = meta.iter().flat_map(|m| (0..m.planes()).map(|p| m.plane_bytes(p)));
+            let planes = planes.map(|bytes| buffer("tuning operand", bytes));
+            match planes.collect::<Result<Option<Vec<_>>>>()? {
                 None => return Ok(None),
-                found => inputs.push(found),
+                Some(found) => inputs.push(found),
             }
         }
         let mut outputs = Vec::new();
         for &meta in call.outputs {
-            match buffer("tuning result", meta)? {
+            match buffer("tuning result", meta.bytes())? {
                 None => return Ok(None),
                 Some(found) => outputs.push(found),
             }
@@ -173,7 +172,8 @@ impl Bench {
             bytes => Some(gpu.buffer("tuning scratch", bytes)?),
         };
         let find = |slot, _part| match slot {
-            Slot::Input(i) => self.inputs.get(i)?.as_ref(),
+            Slot::Input(i) => self.inputs.get(i)?.first(),
+            Slot::Plane(i, plane) => self.inputs.get(i)?.get(plane),
             Slot::Output(o) => self.outputs.get(o),
             Slot::Scratch => scratch.as_ref(),
         };

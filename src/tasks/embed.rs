@@ -6,9 +6,9 @@ use std::path::Path;
 use super::texts::{InputText, Step, TextModel, text_model_accessors};
 use crate::engine::Device;
 use crate::error::{Error, Result};
+use crate::format::Format;
 use crate::graph::Progress;
 use crate::models::{self, BuildOptions, Outputs};
-use crate::tensor::DType;
 use crate::text::Encoding;
 use crate::weights::{Pooling, SentenceConfig};
 
@@ -20,7 +20,7 @@ pub struct EmbedOptions {
     /// Scale to length 1; `None`: what those files say, else no.
     pub normalize: Option<bool>,
     /// Storage of weights; `None` keeps the file's.
-    pub dtype: Option<DType>,
+    pub dtype: Option<Format>,
     /// Most texts in one forward pass.
     pub batch: usize,
 }

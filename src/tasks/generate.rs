@@ -8,6 +8,7 @@ use super::rows::{Generation, Row};
 use super::timing::{Clock, Timing};
 use crate::engine::{Capacity, Device, Generator};
 use crate::error::{Error, Result};
+use crate::format::Format;
 use crate::graph::Progress;
 use crate::models::{BuildOptions, Kind, ModelInfo, UNLIMITED};
 use crate::ops::Sampling;
@@ -19,7 +20,7 @@ use crate::weights::{Config, Decoding, GenerationConfig};
 #[derive(Clone, Copy, Debug)]
 pub struct GenerateOptions {
     /// Storage of weights; `None` keeps the file's.
-    pub dtype: Option<DType>,
+    pub dtype: Option<Format>,
     /// Prompt and result take at most so many tokens; `None` for the model's own limit.
     pub max_tokens: Option<usize>,
     /// Storage of kept keys and values: f32, or f16 at half the memory and traffic.

@@ -9,9 +9,10 @@ use rayon::prelude::*;
 
 use crate::engine::{Device, Runner, by_name, model_inputs};
 use crate::error::{Error, Result};
+use crate::format::Format;
 use crate::graph::{Progress, Size};
 use crate::models::{self, BuildOptions, Class, Model, ModelInfo, Outputs, POSITIONS};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::Tensor;
 use crate::text::{Batch, Encoding, Tokenizer};
 
 /// How an encoder is opened for a task.
@@ -20,7 +21,7 @@ pub struct TaskOptions {
     /// Folder of the head, where the model's folder is only its trunk.
     pub head: Option<PathBuf>,
     /// Storage of weights; `None` keeps the file's.
-    pub dtype: Option<DType>,
+    pub dtype: Option<Format>,
     /// Most texts in one forward pass.
     pub batch: usize,
 }

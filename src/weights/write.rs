@@ -22,6 +22,7 @@ impl View for Source<'_> {
             DType::F16 => Dtype::F16,
             DType::BF16 => Dtype::BF16,
             DType::U32 => Dtype::U32,
+            DType::I8 => Dtype::I8,
         }
     }
 
@@ -40,11 +41,15 @@ impl View for Source<'_> {
 
 /// Writes tensors to a safetensors file, which appears whole or not at all.
 ///
-/// Errors: a name given twice, and what the operating system says, a full disk included.
+/// Errors: a name given twice, a tensor in several planes, and what the operating system says, a full disk included.
 pub fn write(path: impl AsRef<Path>, tensors: &[(&str, Tensor)]) -> Result<()> {
     let path = path.as_ref();
     let mut seen = HashSet::new();
-    for (name, _) in tensors {
+    for (name, tensor) in tensors {
+        if tensor.meta().planes() > 1 {
+            let message = format!("{} has no safetensors form", tensor.meta());
+            return Err(Error::tensor(*name, message));
+        }
         if !seen.insert(*name) {
             return Err(Error::tensor(*name, "is given twice for one file"));
         }

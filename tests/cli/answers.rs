@@ -4,7 +4,7 @@ use serde_json::Value;
 use tilewright::weights::SafeTensors;
 
 use crate::folder::Folder;
-use crate::program::{bert, command, cpu, device, finish, keys, text};
+use crate::program::{bert, command, cpu, device, finish, golden, keys, text};
 
 #[test]
 fn every_command_has_help_that_names_its_options() {
@@ -341,14 +341,17 @@ fn weights_are_stored_as_asked() {
         };
         let want = embed("f32");
         assert_eq!(embed("auto"), want);
-        for (dtype, limit) in [("f16", 2e-2), ("bf16", 1e-1)] {
+        for (dtype, limit) in [("f16", 2e-2), ("bf16", 1e-1), ("q8_0", 1e-1)] {
             let got = embed(dtype);
             assert_ne!(got, want, "{dtype}");
             let close = got.iter().zip(&want).all(|(g, w)| (g - w).abs() < limit);
             assert!(close, "{device} {dtype}: {got:?} {want:?}");
         }
     }
-    for dtype in ["q8_0", "q4_0"] {
-        cpu(["embed", "--dtype", dtype, "--model", &bert, "Rain"]).fails(&["--dtype", dtype]);
+    cpu(["embed", "--dtype", "q4_0", "--model", &bert, "Rain"]).fails(&["--dtype q4_0", "q8_0"]);
+    for name in ["bert_base", "gpt2", "llama_gqa"] {
+        let model = text(golden(name));
+        let args = ["verify", "model", "--model", &model, "--dtype", "q8_0", "--device", &device];
+        finish(command(args)).ok();
     }
 }

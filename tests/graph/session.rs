@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use tilewright::Tensor;
 use tilewright::gpu::{Gpu, GpuOptions};
 use tilewright::graph::{
     DeviceWeights, Executor, Fusion, Graph, HostSession, Plan, Session, SessionOptions, Weight,
@@ -11,6 +10,7 @@ use tilewright::graph::{
 };
 use tilewright::ops::{Activate, Activation, Add, Attention, Embedding, LayerNorm, Matmul, Rng};
 use tilewright::tensor::{Dim, Sizes, Sym, SymMeta};
+use tilewright::{Format, Tensor};
 
 use crate::allocations::allocations;
 use crate::common;
@@ -22,6 +22,11 @@ const HEADS: usize = 4;
 
 /// An embedding, one transformer layer and tied logits: every fusion finds work in it.
 fn small_model() -> Graph {
+    model_in(Format::F32)
+}
+
+/// The same with its matrices and its table stored so.
+fn model_in(format: Format) -> Graph {
     let mut rng = Rng::new(3);
     let mut g = Graph::new();
     let (batch, tokens) = (g.symbol("batch").unwrap(), g.symbol("tokens").unwrap());
@@ -31,7 +36,7 @@ fn small_model() -> Graph {
     let mut matrix = |g: &mut Graph, name: &str, n: usize, k: usize| {
         let scale = 1.0 / (k as f32).sqrt();
         let values = rng.tensor_with([n, k], |r| r.normal() * scale);
-        g.weight(Weight::constant(name, values))
+        g.weight(Weight::constant(name, values).stored_as(format))
     };
     let table = matrix(&mut g, "table", VOCAB, WIDTH);
     let mut rng = Rng::new(4);
@@ -206,6 +211,33 @@ fn weights_above_the_binding_limit_are_split_with_equal_bits() {
     assert_eq!(differ(&got.0, &want_small.0), 0, "hidden");
     assert_eq!(differ(&got.1, &want_small.1), 0, "logits");
     assert_eq!(want.0.len(), 2 * 20 * WIDTH);
+}
+
+#[test]
+fn weights_in_blocks_agree_with_the_cpu_whole_and_in_parts() {
+    let graph = || fuse(model_in(Format::Q8_0), &[]).unwrap();
+    let options = SessionOptions::default();
+    let given = inputs(1, 6);
+    let given: Vec<_> = given.iter().map(|(n, t)| (*n, t)).collect();
+    let host = HostSession::new(Arc::new(graph()), &Arc::default(), &options);
+    let want = host.run(&given).unwrap();
+    let whole = common::open(GpuOptions::default());
+    let clamped = common::open(GpuOptions { max_binding: Some(8 * 1024), ..GpuOptions::default() });
+    for gpu in [&whole, &clamped] {
+        let session = session(gpu, graph(), sizes(1, 6)).unwrap();
+        let (hidden, logits) = run(&session, 1, 6);
+        assert_close(&hidden, want["hidden"].as_f32().unwrap(), "hidden");
+        assert_close(&logits, want["logits"].as_f32().unwrap(), "logits");
+    }
+    // The table takes 9,600 bytes of quants and 600 of scales.
+    let plan = Plan::new(&graph(), sizes(1, 6), 8 * 1024, false).unwrap();
+    assert_eq!(plan.splits.iter().map(|s| (s.name.as_str(), s.parts)).last(), Some(("table", 2)));
+    // Table, qkv, o and up in blocks; down, whose rows of 52 are none, and the vectors in f32.
+    let blocks = (VOCAB + 4 * WIDTH + INNER) * WIDTH / 32 * 34;
+    let plain = 4 * (WIDTH * INNER + 5 * WIDTH + INNER);
+    let whole = Plan::new(&graph(), sizes(1, 6), u64::MAX, false).unwrap();
+    assert_eq!(whole.weights, (blocks + plain) as u64);
+    assert_eq!(graph().weights().iter().filter(|w| w.refused()).count(), 1);
 }
 
 #[test]

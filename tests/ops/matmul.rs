@@ -27,18 +27,35 @@ fn a_weight_in_parts_gives_the_same_columns() {
     let mut rng = Rng::new(5);
     let op = Matmul { layout: Layout::Nt, activation: Activation::Relu };
     for m in [1, 11] {
-        for (k, dtype) in [(40, DType::F32), (40, DType::F16), (7, DType::F32)] {
+        for (k, dtype) in [(40, DType::F32), (40, DType::F16), (7, DType::F32), (96, DType::I8)] {
             let inputs = [
                 Some(rng.tensor([m, k])),
                 Some(rng.tensor([83, k]).cast(dtype).expect("a float dtype")),
                 Some(rng.tensor([83])),
                 Some(rng.tensor([m, 83])),
             ];
-            for rows in [16, 80] {
+            // Three blocks a row: parts of 5 rows begin within a word of scales.
+            let odd = if dtype == DType::I8 { 5 } else { 16 };
+            for rows in [16, 80, odd] {
                 let options = RunOptions { rows_per_part: Some(rows), ..RunOptions::default() };
                 check(&gpu, &op, &inputs, options);
             }
         }
+    }
+}
+
+#[test]
+fn blocks_lie_along_the_dimension_that_is_summed_over() {
+    use tilewright::ops::{Op, infer};
+    use tilewright::tensor::Meta;
+    let weight = Meta { shape: [64, 64].into(), dtype: DType::I8 };
+    let inputs = [Some(Meta::f32([3, 64])), Some(weight), None, None];
+    for layout in [Layout::Nt, Layout::Nn] {
+        let op = Matmul { layout, activation: Activation::None };
+        let found = infer(&op, &inputs, &Sizes::default()).map(drop).map_err(|e| e.to_string());
+        let refused = "matmul: weight q8_0[64, 64] must be stored [n, k], not as in Nn";
+        let want = if op.takes_blocks(1) { Ok(()) } else { Err(refused.to_owned()) };
+        assert_eq!(found, want);
     }
 }
 

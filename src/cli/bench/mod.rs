@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use crate::engine::Device;
 use crate::error::{Error, Result};
+use crate::format;
 use crate::gpu::{Choice, Clock, Gpu};
 use crate::graph::{PrecisionMode, Tune};
 use crate::ops::bench::{MeasureOptions, Roofline, Timer, measure_with};
@@ -206,8 +207,8 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
 }
 
 /// Every combination of the sizes given.
-fn works(what: &What, dtype: Option<DType>) -> Result<Vec<Work>> {
-    let weight = dtype.unwrap_or(DType::F32);
+fn works(what: &What, dtype: Option<format::Format>) -> Result<Vec<Work>> {
+    let weight = dtype.map_or(DType::F32, format::Format::dtype);
     if matches!(what, What::Norm(_) | What::Attention(_)) && weight != DType::F32 {
         let message = format!("--dtype {weight}: only matmul and gemv store weights in it");
         return Err(Error::Argument(message));

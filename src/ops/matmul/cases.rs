@@ -120,7 +120,7 @@ fn bound(
 
 pub fn cases() -> Vec<Case> {
     use Activation::{GeluErf, GeluTanh, QuickGelu, Relu, Sigmoid, Silu, Tanh};
-    use DType::{BF16, F16};
+    use DType::{BF16, F16, I8};
     use Layout::{Nn, Nt, Tn, Tt};
     let plans = [
         Plan::new("one element", Nt, [1, 1, 1]),
@@ -166,6 +166,17 @@ pub fn cases() -> Vec<Case> {
         Plan::new("bfloat", Nt, [1, 41, 136]).dtype(BF16),
         Plan::new("bfloat", Nt, [33, 66, 68]).dtype(BF16),
         Plan::new("bfloat, odd", Nn, [5, 9, 7]).dtype(BF16),
+        Plan::new("blocks", Nt, [1, 41, 32]).dtype(I8),
+        Plan::new("blocks", Nt, [1, 66, 4128]).dtype(I8),
+        Plan::new("blocks", Nt, [7, 35, 160]).dtype(I8),
+        Plan::new("blocks", Nt, [33, 67, 96]).dtype(I8),
+        Plan::new("blocks", Nt, [385, 66, 64]).dtype(I8),
+        Plan::new("blocks", Tt, [13, 37, 96]).dtype(I8),
+        Plan::new("blocks, a weight per batch", Nt, [5, 21, 96]).dtype(I8).lead(&[3], true),
+        Plan::new("blocks, one weight for a batch", Nt, [6, 21, 64]).dtype(I8).lead(&[2, 3], false),
+        Plan::new("blocks, epilogue", Nt, [1, 40, 64]).dtype(I8).epilogue(GeluErf),
+        Plan::new("blocks, epilogue", Nt, [33, 40, 64]).dtype(I8).epilogue(Silu),
+        Plan::new("blocks, small values", Nt, [12, 40, 64]).dtype(I8).scale(1e-4),
         Plan::new("epilogue", Nt, [1, 40, 64]).epilogue(Relu),
         Plan::new("epilogue", Nt, [33, 65, 64]).epilogue(GeluErf),
         Plan::new("epilogue", Nt, [12, 40, 64]).epilogue(GeluTanh),

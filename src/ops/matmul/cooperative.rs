@@ -104,7 +104,9 @@ impl Kernel for Cooperative {
         });
         // Both kernels have the small tiles on a CPU: one of them is enough there.
         let distinct = !call.caps.software || self.block == 2;
-        distinct && readable && self.scratch(call).is_ok_and(|bytes| bytes <= most)
+        // No accessor reads blocks eight at a time into a fragment yet.
+        let plain = call.input(WEIGHT).dtype != DType::I8;
+        distinct && plain && readable && self.scratch(call).is_ok_and(|bytes| bytes <= most)
     }
 
     fn rank(&self, call: &Call<'_>) -> f32 {

@@ -34,6 +34,7 @@ pub(super) fn epilogue(op: &Matmul, call: &Call<'_>) -> Spec {
 pub(super) fn weight_accessors(call: &Call<'_>) -> [&'static str; 3] {
     match call.input(WEIGHT).dtype {
         DType::F16 => ["weight8_f16", "weight_f16", "weight_f16_scalar"],
+        DType::I8 => ["weight8_q8_0", "weight_q8_0", "weight_q8_0_scalar"],
         DType::BF16 => ["weight8_bf16", "weight_bf16", "weight_bf16_scalar"],
         _ => ["weight8_f32", "weight_f32", "weight_f32_scalar"],
     }

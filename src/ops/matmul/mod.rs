@@ -9,8 +9,9 @@
 //! | TN | `[.., k, m]` | `[k, n]` |
 //! | TT | `[.., k, m]` | `[n, k]` |
 //!
-//! y and residual `[.., m, n]` f32; bias `[n]` f32; x f32; weight f32, f16 or bf16, either one
-//! matrix for all of x or one per leading index of x. Sums are accumulated in f32.
+//! y and residual `[.., m, n]` f32; bias `[n]` f32; x f32; weight f32, f16 or bf16, or q8_0 where
+//! it is stored `[n, k]`, either one matrix for all of x or one per leading index of x. Sums are
+//! accumulated in f32.
 
 mod cases;
 mod cooperative;
@@ -136,8 +137,13 @@ impl Op for Matmul {
         let [Some(x), Some(weight), bias, residual] = inputs else {
             return fail("expected operands x, weight, bias?, residual?".to_owned());
         };
-        if x.dtype != DType::F32 || !weight.dtype.is_float() {
-            return fail(format!("x {x} must be f32 and weight {weight} f32, f16 or bf16"));
+        if x.dtype != DType::F32 || !weight.dtype.is_weight() {
+            let message = format!("x {x} must be f32 and weight {weight} f32, f16, bf16 or q8_0");
+            return fail(message);
+        }
+        if weight.dtype == DType::I8 && !self.takes_blocks(WEIGHT) {
+            let layout = self.layout;
+            return fail(format!("weight {weight} must be stored [n, k], not as in {layout:?}"));
         }
         let [x_lead @ .., xa, xb] = x.dims.as_slice() else {
             return fail(format!("x {x} must have at least two dimensions"));
@@ -168,6 +174,11 @@ impl Op for Matmul {
             return fail(format!("residual {residual} must equal the result {y}"));
         }
         Ok(vec![y])
+    }
+
+    fn takes_blocks(&self, i: usize) -> bool {
+        // Blocks lie along the weight's innermost dimension, which must be the one summed over.
+        i == WEIGHT && self.layout.w_transposed()
     }
 
     fn reference(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {

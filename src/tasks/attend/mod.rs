@@ -12,9 +12,10 @@ pub use text::{Text, Token};
 
 use crate::engine::{AttentionMap, Device, attention_maps, by_name, model_inputs};
 use crate::error::{Error, Result};
+use crate::format::Format;
 use crate::graph::{Graph, Progress, fuse};
 use crate::models::{self, BuildOptions, Kind, Model, ModelInfo};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::Tensor;
 use crate::text::Tokenizer;
 use crate::weights::{Config, GenerationConfig};
 
@@ -62,7 +63,7 @@ pub struct Attended {
 impl Attender {
     /// Opens a model folder. Weights are read at the first call; `dtype` is their storage, `None`
     /// the file's.
-    pub fn open(folder: impl AsRef<Path>, device: Device, dtype: Option<DType>) -> Result<Self> {
+    pub fn open(folder: impl AsRef<Path>, device: Device, dtype: Option<Format>) -> Result<Self> {
         let options = BuildOptions { dtype, ..BuildOptions::default() };
         Self::new(models::open(&folder, &options)?, folder.as_ref(), device)
     }
@@ -72,7 +73,7 @@ impl Attender {
         folder: impl AsRef<Path>,
         head: impl AsRef<Path>,
         device: Device,
-        dtype: Option<DType>,
+        dtype: Option<Format>,
     ) -> Result<Self> {
         let options = BuildOptions { dtype, ..BuildOptions::default() };
         Self::new(models::open_head(&folder, head, &options)?, folder.as_ref(), device)

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use super::texts::{Step, go_on};
 use crate::engine::Device;
 use crate::error::{Error, Result};
+use crate::format::Format;
 use crate::graph::{Graph, fuse};
 use crate::models::{self, BuildOptions, Class, Kind, Model, ModelInfo, Outputs, token_losses};
-use crate::tensor::DType;
 use crate::text::Tokenizer;
 use crate::weights::{Config, GenerationConfig};
 use pieces::{Item, Limits, Piece};
@@ -50,7 +50,7 @@ pub struct ScoreOptions {
     /// Folder of the head, where the model's folder is only its trunk.
     pub head: Option<PathBuf>,
     /// Storage of weights; `None` keeps the file's.
-    pub dtype: Option<DType>,
+    pub dtype: Option<Format>,
     /// `None` takes the one the model was made for; pairs where all texts have a tab.
     pub objective: Option<Objective>,
     /// Most tokens that the model sees at once; `None` for its limit, or 1024 where that is more.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tilewright::engine::{Device, Runner};
 use tilewright::gpu::{Gpu, GpuOptions};
 use tilewright::models::{self, BuildOptions, Kind};
-use tilewright::{DType, Tensor};
+use tilewright::{Format, Tensor};
 
 use crate::common;
 use crate::golden::{Golden, LIMIT, assert_close};
@@ -69,8 +69,8 @@ fn weights_in_16_bits() {
             let given: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t)).collect();
             Runner::new(model.graph, device.clone()).unwrap().run(&given).unwrap()
         };
-        let [device, cpu] = devices().map(|device| run(&device, DType::BF16));
-        let exact = run(&Device::cpu(), DType::F32);
+        let [device, cpu] = devices().map(|device| run(&device, Format::BF16));
+        let exact = run(&Device::cpu(), Format::F32);
         for (output, want) in &cpu {
             assert_close(&device[output], want, None, LIMIT, &format!("{name} {output}"));
             assert_close(want, &exact[output], None, 0.03, &format!("{name} {output} in bf16"));
