@@ -18,7 +18,8 @@
 #import attention_mask
 #import attention_score
 #import attention_block
-#import attention_io_vec4
+#import attention_q_vec4
+#import attention_out_vec4
 #import attention_kv_vec4
 #import online_softmax
 

@@ -1,8 +1,7 @@
 // What every attention kernel shares: the variant's constants, the parameters, the operands that
 // change scores. Letters: B batch, H query heads, G key/value heads, T queries, S keys.
+#import attention_dim
 
-// Elements per head.
-const HEAD_DIM: u32 = 64u;
 // A query at position p sees keys 0..=p. Implied by HAS_WINDOW.
 const CAUSAL: bool = false;
 // A query at position p sees keys p - window + 1 ..= p.
@@ -11,9 +10,6 @@ const HAS_KEY_MASK: bool = false;
 const HAS_SOFTCAP: bool = false;
 // 0: none. 1: a tensor added to the scores. 2: a table [n_buckets, H], looked up by distance.
 const BIAS: u32 = 0u;
-
-// Vectors of 4 elements per head; the last one is partly used when 4 does not divide HEAD_DIM.
-const DIM4: u32 = (HEAD_DIM + 3u) / 4u;
 
 struct Params {
     batch: u32,

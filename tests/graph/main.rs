@@ -3,4 +3,5 @@
 mod allocations;
 #[path = "../common/mod.rs"]
 mod common;
+mod scratch;
 mod session;

@@ -65,6 +65,7 @@ pub(super) fn cases() -> Vec<Case> {
     features(&mut rng, &mut cases);
     layouts(&mut rng, &mut cases);
     halves(&mut rng, &mut cases);
+    many_keys(&mut rng, &mut cases);
     extremes(&mut rng, &mut cases);
     // A kernel is certified by early cases. Large heads' unrolled code takes some drivers a second
     // and a quarter of a gigabyte to compile, which a user's first start should not wait for.
@@ -222,6 +223,67 @@ fn halves(rng: &mut Rng, cases: &mut Vec<Case>) {
     };
     let qkv = [Some(rng.tensor([b, t, h * d])), kv.clone(), kv];
     cases.push(case("f16 rows", size, op, qkv, [None, None, None]));
+}
+
+/// Few queries against keys enough to be split between workgroups, in whole, ragged and empty shares.
+fn many_keys(rng: &mut Rng, cases: &mut Vec<Case>) {
+    let none = || [None, None, None];
+    for size in [
+        [1, 2, 1, 1, 700, 16],
+        [1, 3, 1, 2, 700, 20],
+        [1, 1, 1, 1, 4099, 16],
+        [1, 4, 1, 3, 769, 64],
+        [2, 2, 1, 1, 513, 33],
+        [1, 1, 1, 1, 700, 256],
+        [1, 2, 1, 1, 600, 128],
+    ] {
+        let [b, h, _, t, s, _] = size;
+        let qkv = heads(rng, size);
+        let causal = Attention { causal: true, ..op(size) };
+        let mut push = |label: &str, op, rest| {
+            let label = format!("many keys, {label}");
+            cases.push(case(&label, size, op, qkv.clone(), rest));
+        };
+        push("plain", op(size), none());
+        // The first queries see a key or a few: nearly all shares are empty.
+        let early = Attention { q_offset: Dim::Const(0), ..causal.clone() };
+        push("causal from position 0", early, none());
+        let rest = [key_mask(b, s), None, None];
+        push("causal, key mask", causal.clone(), rest);
+        for window in [3, 300, 520] {
+            let windowed = Attention { window: Some(window), ..causal.clone() };
+            push(&format!("window {window}"), windowed, none());
+        }
+        // Only the last key of all is real, or none is: rows that no share has a key for.
+        let last = u32s([b, s], |i| u32::from(i % s == s - 1));
+        push("one real key", op(size), [last, None, None]);
+        push("no real key", op(size), [u32s([b, s], |_| 0), None, None]);
+        let capped = Attention { softcap: Some(1.5), scale: 0.7, ..causal.clone() };
+        let bias = Some(rng.tensor([1, h, t, s]));
+        push("softcap, bias, key mask", capped, [key_mask(b, s), bias, None]);
+        let buckets = relative_buckets(false, 8, 128);
+        let unscaled = Attention { max_distance: 128, scale: 0.4, ..causal };
+        let bucket = u32s([buckets.len()], |i| buckets[i]);
+        push("table bias", unscaled, [None, Some(rng.tensor([8, h])), bucket]);
+    }
+    // A step of generation over a cache in f16 with room for more, its rows packed.
+    let sym = Sym(0);
+    for (size, filled) in [([1, 4, 2, 1, 4099, 16], 3000), ([2, 2, 1, 3, 700, 64], 511)] {
+        let [b, h, g, t, s, d] = size;
+        let half = |t: Tensor| t.cast(DType::F16).ok();
+        let op = Attention {
+            layout: HeadLayout::Tokens,
+            causal: true,
+            cached: true,
+            q_offset: sym.into(),
+            ..op(size)
+        };
+        let k = half(rng.tensor([b, s, g * d]));
+        let qkv = [Some(rng.tensor([b, t, h * d])), k, half(rng.tensor([b, s, g * d]))];
+        let mut cached = case("many keys, f16 cache", size, op, qkv, [key_mask(b, s), None, None]);
+        cached.sizes = Sizes::default().with(sym, filled);
+        cases.push(cached);
+    }
 }
 
 /// Scores in the hundreds, growing from block to block, tiny and equal.

@@ -16,8 +16,10 @@ pub(super) const FEW_QUERIES: usize = 8;
 pub(super) struct Cover {
     /// Queries and heads per workgroup.
     pub rows: u32,
-    /// Lanes, between which the keys are split.
+    /// Lanes per workgroup.
     pub threads: u32,
+    /// Lanes that share a key; between the teams the keys are split.
+    pub team: u32,
 }
 
 impl Cover {
@@ -28,18 +30,55 @@ impl Cover {
         if let Some(threads) = caps.vector_unit() {
             // Loads are the cost, a second row costs a twentieth more; large heads' code is long.
             let most = if vectors <= 16 { 8 } else { (128 / vectors).next_power_of_two() };
-            return Self { rows: wanted.clamp(2, most.clamp(2, 8)), threads };
+            return Self { rows: wanted.clamp(2, most.clamp(2, 8)), threads, team: 1 };
         }
-        // A lane holds its sums in registers.
-        let rows = wanted.min(if vectors <= 16 { 2 } else { 1 });
-        let bytes = |threads: u32| threads * (16 * ((rows * vectors) | 1) + 4);
-        let fits = |threads: &u32| bytes(*threads) <= caps.workgroup_memory;
-        Self { rows, threads: [64, 32, 16].into_iter().find(fits).unwrap_or(8) }
+        // 16 bytes of f16 a lane: a key's loads are side by side. Without subgroups of a fixed size
+        // lanes cannot add up what they share.
+        let pairs = vectors.div_ceil(2);
+        let subgroup = caps.subgroup.unwrap_or(1);
+        let team = pairs.next_power_of_two().min(subgroup).min(32);
+        // A lane holds its vectors of all rows, queries and sums, in registers.
+        let mine = if team == 1 { vectors } else { 2 * pairs.div_ceil(team) };
+        let mut rows = match team {
+            1 => wanted.min(if vectors <= 16 { 2 } else { 1 }),
+            _ => wanted.min((16 / mine).max(1)).min(8),
+        };
+        let most = if team == 1 { 64 } else { 128 };
+        let bytes = |threads: u32, rows: u32| {
+            let slots = threads / team;
+            slots * (16 * ((rows * team * mine) | 1) + 8 * rows)
+        };
+        loop {
+            let fits = |threads: &u32| {
+                *threads >= subgroup && bytes(*threads, rows) <= caps.workgroup_memory
+            };
+            let sizes = [128, 64, 32, 16, 8].into_iter().filter(|threads| *threads <= most);
+            match sizes.filter(fits).max() {
+                Some(threads) => return Self { rows, threads, team },
+                // Every device holds one row of the widest heads eight times.
+                None if rows == 1 => return Self { rows, threads: subgroup.max(8), team },
+                None => rows /= 2,
+            }
+        }
     }
 
     /// Workgroups that read the same keys.
     pub fn blocks(self, op: &Attention, q_len: usize) -> usize {
         (q_len * (op.n_heads / op.n_kv_heads)).div_ceil(self.rows as usize)
+    }
+
+    /// The step's variant, `shaders/shared/attention_step.wgsl`.
+    pub fn spec(self, call: &Call<'_>) -> Result<Spec> {
+        let Self { rows, threads, team } = self;
+        let spec = launch::spec(call)?.set("ROWS", rows).set("THREADS", threads).set("TEAM", team);
+        let spec = match team {
+            1 => spec,
+            _ => spec.import("attention_team_one", "attention_team_subgroup"),
+        };
+        Ok(match call.caps.vector_unit() {
+            None => spec,
+            Some(_) => spec.import("attention_join_workgroup", "attention_join_subgroup"),
+        })
     }
 }
 
@@ -81,14 +120,7 @@ impl Kernel for Decode {
 
     fn spec(&self, _stage: usize, call: &Call<'_>) -> Result<Spec> {
         let op: &Attention = call.instance()?;
-        let Cover { rows, threads } = Cover::new(op, call.caps);
-        let spec = launch::spec(call)?.set("ROWS", rows).set("THREADS", threads);
-        Ok(match call.caps.vector_unit() {
-            None => spec,
-            Some(_) => spec
-                .import("reduce_workgroup", "reduce_subgroup")
-                .import("attention_join_workgroup", "attention_join_subgroup"),
-        })
+        launch::with_out(Cover::new(op, call.caps).spec(call)?, call)
     }
 
     fn dispatch(&self, _stage: usize, call: &Call<'_>) -> Result<Dispatch> {

@@ -48,7 +48,9 @@ impl Kernel for Flash {
     fn spec(&self, _stage: usize, call: &Call<'_>) -> Result<Spec> {
         let op: &Attention = call.instance()?;
         let keys = block_k(op.head_dim, call.caps.workgroup_memory);
-        Ok(launch::spec(call)?.set("BLOCK_Q", BLOCK_Q).set("BLOCK_K", keys))
+        Ok(launch::with_out(launch::spec(call)?, call)?
+            .set("BLOCK_Q", BLOCK_Q)
+            .set("BLOCK_K", keys))
     }
 
     fn dispatch(&self, _stage: usize, call: &Call<'_>) -> Result<Dispatch> {

@@ -52,7 +52,7 @@ impl Kernel for Lanes {
     fn spec(&self, _stage: usize, call: &Call<'_>) -> Result<Spec> {
         let op: &Attention = call.instance()?;
         let lanes = call.caps.subgroup.unwrap_or(8);
-        Ok(launch::spec(call)?
+        Ok(launch::with_out(launch::spec(call)?, call)?
             .set("BLOCK_Q", block_q(op, call))
             .set("SUBGROUP", lanes)
             .set("ROWS", rows_per_lane(op.head_dim))

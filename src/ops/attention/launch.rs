@@ -38,21 +38,29 @@ pub(super) fn spec(call: &Call<'_>) -> Result<Spec> {
         .feature("BIAS", bias);
     // Batch strides are multiples of the token stride, so tokens and batch sizes that only
     // a step knows do not change the answer.
-    let [q, k, v, out] = op.views(call);
-    let aligned = |views: [View; 2], step| {
+    let [q, k, v, _] = op.views(call);
+    let aligned = |views: &[View], step| {
         op.head_dim.is_multiple_of(step) && views.iter().all(|view| view.aligned(step))
     };
-    let spec = match aligned([q, out], 4) {
+    let spec = match aligned(&[q], 4) {
         true => spec,
-        false => spec.import("attention_io_vec4", "attention_io_scalar"),
+        false => spec.import("attention_q_vec4", "attention_q_scalar"),
     };
     let spec = match call.input(K).dtype {
-        DType::F16 if aligned([k, v], 8) => spec.import("attention_kv_vec4", "attention_kv_f16"),
+        DType::F16 if aligned(&[k, v], 8) => spec.import("attention_kv_vec4", "attention_kv_f16"),
         DType::F16 => spec.import("attention_kv_vec4", "attention_kv_f16_scalar"),
-        _ if aligned([k, v], 4) => spec,
+        _ if aligned(&[k, v], 4) => spec,
         _ => spec.import("attention_kv_vec4", "attention_kv_scalar"),
     };
     Ok(spec)
+}
+
+/// The spec with the import of the result's storage.
+pub(super) fn with_out(spec: Spec, call: &Call<'_>) -> Result<Spec> {
+    let op: &Attention = call.instance()?;
+    let [.., out] = op.views(call);
+    let aligned = op.head_dim.is_multiple_of(4) && out.aligned(4);
+    Ok(if aligned { spec } else { spec.import("attention_out_vec4", "attention_out_scalar") })
 }
 
 /// The parameter block.

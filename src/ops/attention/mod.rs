@@ -18,6 +18,7 @@ mod launch;
 mod problem;
 mod reference;
 mod request;
+mod split;
 mod weights;
 
 use std::ops::Range;
@@ -28,6 +29,7 @@ use decode::Decode;
 use flash::Flash;
 use lanes::Lanes;
 use problem::{Extent, View};
+use split::Split;
 
 use super::op::{Args, Call, Cost, Entry, Kernel, Op};
 use crate::error::{Error, Result};
@@ -297,7 +299,7 @@ impl Op for Attention {
     }
 }
 
-static KERNELS: [&dyn Kernel; 3] = [&Decode::new(), &Lanes::new(), &Flash::new()];
+static KERNELS: [&dyn Kernel; 4] = [&Decode::new(), &Split::new(), &Lanes::new(), &Flash::new()];
 
 /// Registry entry.
 pub static ENTRY: Entry = Entry {
