@@ -231,7 +231,10 @@ fn weights_in_blocks_agree_with_the_cpu_whole_and_in_parts() {
     }
     // The table takes 9,600 bytes of quants and 600 of scales.
     let plan = Plan::new(&graph(), sizes(1, 6), 8 * 1024, false).unwrap();
-    assert_eq!(plan.splits.iter().map(|s| (s.name.as_str(), s.parts)).last(), Some(("table", 2)));
+    assert_eq!(
+        plan.splits.iter().map(|s| (s.name.as_str(), s.parts)).next_back(),
+        Some(("table", 2))
+    );
     // Table, qkv, o and up in blocks; down, whose rows of 52 are none, and the vectors in f32.
     let blocks = (VOCAB + 4 * WIDTH + INNER) * WIDTH / 32 * 34;
     let plain = 4 * (WIDTH * INNER + 5 * WIDTH + INNER);

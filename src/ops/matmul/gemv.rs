@@ -34,19 +34,14 @@ impl Kernel for Gemv {
 
     fn fits(&self, call: &Call<'_>) -> bool {
         launch::shape(call).is_ok_and(|(op, s, _)| {
-            !op.layout.x_transposed() && op.layout.w_transposed() && s.k.is_multiple_of(8)
+            let layout = !op.layout.x_transposed() && op.layout.w_transposed();
+            layout && s.k.is_multiple_of(8) && s.m <= self.rows as usize
         })
     }
 
-    fn rank(&self, call: &Call<'_>) -> f32 {
-        let m = launch::shape(call).map_or(0, |(_, s, _)| s.m);
-        match (self.rows as usize >= m, self.rows) {
-            (true, 1) => 0.0,
-            // On a CPU's vector units the subgroup kernels are ahead.
-            (true, _) => 5.0,
-            // The weights are read again for every `rows` rows.
-            (false, _) => 100.0 + m as f32 / self.rows as f32,
-        }
+    fn rank(&self, _call: &Call<'_>) -> f32 {
+        // With several rows the subgroup kernels are ahead on a CPU's vector units.
+        if self.rows == 1 { 0.0 } else { 5.0 }
     }
 
     fn spec(&self, _stage: usize, call: &Call<'_>) -> Result<Spec> {
