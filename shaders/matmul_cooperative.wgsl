@@ -20,7 +20,7 @@ enable wgpu_cooperative_matrix;
 // row itself is beyond the matrix), or, if WHOLE (x is not transposed then), at rows that are
 // clamped to the last, so loads stay inside x and weight; both slabs are written in
 // full before the barrier in front of the reads; matrices are stored where all of their rows and
-// columns are inside y, or inside the tile's own slot of scratch; finish() is called for rows < m
+// columns are inside y, or inside the tile's own slot of scratch; finish_at() is called for rows < m
 // and columns < n only.
 #import matmul_params
 #import oct_x_f32
@@ -235,7 +235,7 @@ fn main(
             for (var i = 0u; i < HELD; i++) { // unroll
                 let at = e + i * SUBGROUP;
                 let column = params.n_offset + column0 + part_column + at % PART;
-                finish(corner + at / PART * stride + at % PART, column, held[i]);
+                finish_at(corner + at / PART * stride + at % PART, column, held[i]);
             }
         }
         return;
@@ -261,7 +261,7 @@ fn main(
         if (in_rows & in_columns) {
             let at = corner + row * params.y_row_stride + column;
             let sum = scratch[mine + row * TILE + column];
-            finish(at, params.n_offset + column0 + part_column + column, sum);
+            finish_at(at, params.n_offset + column0 + part_column + column, sum);
         }
     }
 }

@@ -9,10 +9,8 @@ const HAS_RESIDUAL: bool = false;
 @group(0) @binding(3) var<storage, read> residual: array<f32>;  // as y
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;   // [batch, m, total n]
 
-// Finishes the element of row `row` and column `column` of the dispatch's y, which must exist.
-fn finish(sample: u32, row: u32, column: u32, sum: f32) {
-    let whole = params.n_offset + column;
-    let index = (sample * params.m + row) * params.y_row_stride + whole;
+// Finishes element `index` of y, in column `whole` of the whole of it; both must exist.
+fn finish_at(index: u32, whole: u32, sum: f32) {
     var out = sum;
     if (HAS_BIAS) {
         out += bias[whole];
@@ -22,6 +20,12 @@ fn finish(sample: u32, row: u32, column: u32, sum: f32) {
         out += residual[index];
     }
     y[index] = out;
+}
+
+// Finishes the element of row `row` and column `column` of the dispatch's y, which must exist.
+fn finish(sample: u32, row: u32, column: u32, sum: f32) {
+    let whole = params.n_offset + column;
+    finish_at((sample * params.m + row) * params.y_row_stride + whole, whole, sum);
 }
 
 // Finishes those of four columns from `column` on that exist.

@@ -234,7 +234,6 @@ fn many_keys(rng: &mut Rng, cases: &mut Vec<Case>) {
         [1, 1, 1, 1, 4099, 16],
         [1, 4, 1, 3, 769, 64],
         [2, 2, 1, 1, 513, 33],
-        [1, 1, 1, 1, 700, 256],
         [1, 2, 1, 1, 600, 128],
     ] {
         let [b, h, _, t, s, _] = size;
@@ -250,6 +249,10 @@ fn many_keys(rng: &mut Rng, cases: &mut Vec<Case>) {
         push("causal from position 0", early, none());
         let rest = [key_mask(b, s), None, None];
         push("causal, key mask", causal.clone(), rest);
+        // Every feature for narrow heads; wide ones cost a CPU seconds to compile, form by form.
+        if size[5] > 20 {
+            continue;
+        }
         for window in [3, 300, 520] {
             let windowed = Attention { window: Some(window), ..causal.clone() };
             push(&format!("window {window}"), windowed, none());
