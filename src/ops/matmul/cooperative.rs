@@ -96,12 +96,7 @@ impl Kernel for Cooperative {
 
     fn fits(&self, call: &Call<'_>) -> bool {
         let most = MAX_SCRATCH.min(call.caps.max_binding as usize);
-        let readable = launch::shape(call).is_ok_and(|(op, s, _)| match call.input(X).dtype {
-            DType::F32 => true,
-            // Halves are read eight at a time only.
-            DType::F16 => octs(op, &s).0,
-            _ => false,
-        });
+        let readable = call.input(X).dtype == DType::F32;
         // Both kernels have the small tiles on a CPU: one of them is enough there.
         let distinct = !call.caps.software || self.block == 2;
         // No accessor reads blocks eight at a time into a fragment yet.
@@ -134,11 +129,7 @@ impl Kernel for Cooperative {
         } else {
             ["coop_mat16x16<f16, A>", "coop_mat16x16<f16, B>", "coop_mat16x16<f32, C>"]
         };
-        let x = match call.input(X).dtype {
-            DType::F16 => "oct_x_f16",
-            _ if x_octs => "oct_x_f32",
-            _ => "oct_x_scalar",
-        };
+        let x = if x_octs { "oct_x_f32" } else { "oct_x_scalar" };
         let weight = match call.input(WEIGHT).dtype {
             _ if !weight_octs => "oct_weight_scalar",
             DType::F16 => "oct_weight_f16",
