@@ -192,7 +192,10 @@ fn verify_agrees_with_the_cpu() {
     let bert = bert();
     let args = ["verify", "model", "--model", &bert, "--json", "--device", &device()];
     let answer = finish(command(args)).json();
-    assert_eq!(keys(&answer), ["device", "nodes", "passed", "first_divergence", "layers"]);
+    assert_eq!(
+        keys(&answer),
+        ["device", "nodes", "passed", "first_divergence", "layers", "kernels"]
+    );
     assert_eq!(answer["passed"], true);
     assert_eq!(keys(&answer["layers"][0]), ["layer", "max_rel"]);
     let answer = cpu(["verify", "ops", "--json"]).json();
@@ -341,7 +344,7 @@ fn weights_are_stored_as_asked() {
         };
         let want = embed("f32");
         assert_eq!(embed("auto"), want);
-        for (dtype, limit) in [("f16", 2e-2), ("bf16", 1e-1), ("q8_0", 1e-1)] {
+        for (dtype, limit) in [("f16", 2e-2), ("bf16", 1e-1)] {
             let got = embed(dtype);
             assert_ne!(got, want, "{dtype}");
             let close = got.iter().zip(&want).all(|(g, w)| (g - w).abs() < limit);
@@ -349,7 +352,8 @@ fn weights_are_stored_as_asked() {
         }
     }
     cpu(["embed", "--dtype", "q4_0", "--model", &bert, "Rain"]).fails(&["--dtype q4_0", "q8_0"]);
-    for name in ["bert_base", "gpt2", "llama_gqa"] {
+    // Rows of whole blocks only: the others keep the file's dtype.
+    for name in ["gpt2", "llama_gqa"] {
         let model = text(golden(name));
         let args = ["verify", "model", "--model", &model, "--dtype", "q8_0", "--device", &device];
         finish(command(args)).ok();
