@@ -31,11 +31,11 @@ get_mesa() {
   say "Mesa: downloading the driver of Debian's sid with its libraries (100 MB)"
   debian_release "$tmp/apt" sid >&2
   debian_get install --download-only --yes mesa-vulkan-drivers libvulkan1 >&2
-  mkdir "$tmp/root" "$tmp/mesa"
+  mkdir "$tmp/unpacked" "$tmp/mesa"
   for deb in "$tmp"/apt/cache/archives/*.deb; do
-    dpkg-deb -x "$deb" "$tmp/root"
+    dpkg-deb -x "$deb" "$tmp/unpacked"
   done
-  mv "$tmp/root/$libs" "$tmp/mesa/lib"
+  mv "$tmp/unpacked/$libs" "$tmp/mesa/lib"
   # Other vendors' drivers are not what this is for.
   find "$tmp/mesa/lib" -name 'libvulkan_*.so' ! -name libvulkan_lvp.so -delete
   missing=$("$tmp/mesa/lib/ld-linux-x86-64.so.2" --library-path "$tmp/mesa/lib" \
@@ -44,7 +44,7 @@ get_mesa() {
   deb=$(cd "$tmp/apt/cache/archives" && echo mesa-vulkan-drivers_*.deb)
   deb=${deb#*_}
   echo "${deb%%-*}" >"$tmp/mesa/version"
-  cp "$tmp"/root/usr/share/vulkan/icd.d/lvp_icd*.json "$tmp/mesa/packaged_icd.json"
+  cp "$tmp"/unpacked/usr/share/vulkan/icd.d/lvp_icd*.json "$tmp/mesa/packaged_icd.json"
   rm -rf "$home"
   mv "$tmp/mesa" "$home"
   say "Mesa: $(cat "$home/version") unpacked into .drivers/mesa"
