@@ -5,26 +5,38 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::caps::Caps;
 use super::ground::{checksum, lock};
+
+type Found = BTreeMap<String, String>;
 
 /// Findings about kernels on one adapter.
 #[derive(Debug)]
 pub struct Verdicts {
     path: Option<PathBuf>,
-    found: Mutex<BTreeMap<String, String>>,
+    found: Arc<Mutex<Found>>,
+}
+
+/// Where there is no cache folder, the devices that a program opens on one adapter share findings
+/// for as long as it runs.
+fn of_this_process(adapter: u64) -> Arc<Mutex<Found>> {
+    static ADAPTERS: Mutex<BTreeMap<u64, Arc<Mutex<Found>>>> = Mutex::new(BTreeMap::new());
+    Arc::clone(lock(&ADAPTERS).entry(adapter).or_default())
 }
 
 impl Verdicts {
-    /// Those of earlier runs, where a cache folder is given.
+    /// Those of earlier runs, where a cache folder is given, else this process's.
     pub(super) fn open(dir: Option<&Path>, caps: &Caps) -> Self {
         let key = checksum(format!("{}\n{}", caps.name, caps.driver).as_bytes());
         let path = dir.map(|dir| dir.join(format!("verdicts_{key:016x}.json")));
-        let found = path.as_deref().map(stored).unwrap_or_default();
-        Self { path, found: Mutex::new(found) }
+        let found = match path.as_deref() {
+            Some(path) => Arc::new(Mutex::new(stored(path))),
+            None => of_this_process(key),
+        };
+        Self { path, found }
     }
 
     /// The finding under this key.
@@ -54,7 +66,7 @@ impl Verdicts {
 }
 
 /// What a file holds; nothing if it is missing or damaged.
-fn stored(path: &Path) -> BTreeMap<String, String> {
+fn stored(path: &Path) -> Found {
     let text = std::fs::read_to_string(path).ok();
     text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
