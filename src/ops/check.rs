@@ -1,0 +1,280 @@
+//! Kernels on machines that are not there: every case of an op on every kernel that fits, run by
+//! [`crate::simt`], held to the op's reference, and searched for races and the like.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use super::imagined::imagined;
+use super::kernel::{Precision, Stage};
+use super::launch::{Slot, operand};
+use super::op::{Call, Case, Entry, Kernel};
+use super::verify::{Outcome, judge};
+use crate::error::Result;
+use crate::gpu::{Caps, Shader, ShaderSource, Spec, load};
+use crate::simt::{Buffer, Cost, Findings, Place, Program, Report, Setting, Source};
+use crate::tensor::Tensor;
+
+/// What to check, and on what.
+#[derive(Clone, Debug)]
+pub struct CheckOptions {
+    /// Subgroup sizes; `None` is a machine without subgroups.
+    pub subgroups: Vec<Option<u32>>,
+    /// Sides of cooperative matrices, where subgroups of a size have them.
+    pub fragments: Vec<u32>,
+    /// Only kernels of this name.
+    pub kernel: Option<String>,
+    /// Only cases whose label has these words.
+    pub case: Option<String>,
+    /// Whether to count what each kernel would cost.
+    pub metered: bool,
+}
+
+impl Default for CheckOptions {
+    fn default() -> Self {
+        Self {
+            subgroups: vec![None, Some(4), Some(8), Some(16), Some(32), Some(64)],
+            fragments: vec![8, 16],
+            kernel: None,
+            case: None,
+            metered: false,
+        }
+    }
+}
+
+/// One case on one kernel on one machine.
+#[derive(Debug)]
+pub struct Checked {
+    /// The op.
+    pub op: &'static str,
+    /// The kernel.
+    pub kernel: &'static str,
+    /// The machine.
+    pub machine: String,
+    /// The case.
+    pub case: String,
+    /// Whether its results are right.
+    pub outcome: Outcome,
+    /// What the checker saw.
+    pub report: Report,
+}
+
+impl Checked {
+    /// Whether its results are right and nothing was found, or it was not run.
+    pub fn is_clean(&self) -> bool {
+        !matches!(self.outcome, Outcome::Failed(_)) && self.report.findings.is_empty()
+    }
+}
+
+/// Checks cases; keeps what it has lowered, since many cases share a variant.
+#[derive(Default)]
+pub struct Checker {
+    programs: Mutex<HashMap<(ShaderSource, Spec), Arc<Program>>>,
+    /// Called on each module before it is lowered.
+    #[allow(clippy::type_complexity)]
+    edit: Option<Box<dyn Fn(&Stage, &Spec) -> Result<Shader> + Send + Sync>>,
+}
+
+/// Checks every case of an op; see [`Checker::check_entry`].
+pub fn check_entry(entry: &'static Entry, options: &CheckOptions) -> Vec<Checked> {
+    Checker::default().check_entry(entry, options, |_| true)
+}
+
+/// Barriers that were reached and kept nothing apart, over all that was checked.
+pub fn idle_barriers(checked: &[Checked]) -> BTreeSet<Place> {
+    let all = |of: fn(&Report) -> &BTreeSet<Place>| -> BTreeSet<Place> {
+        checked.iter().flat_map(|c| of(&c.report).iter().cloned()).collect()
+    };
+    let (ran, needed) = (all(|r| &r.ran), all(|r| &r.needed));
+    ran.difference(&needed).cloned().collect()
+}
+
+impl Checker {
+    /// A checker that loads shaders in another way, for tests of the checker.
+    pub fn with_loader(
+        load: impl Fn(&Stage, &Spec) -> Result<Shader> + Send + Sync + 'static,
+    ) -> Self {
+        Self { edit: Some(Box::new(load)), ..Self::default() }
+    }
+
+    /// Every case of an op on every machine of the options and every kernel that it fits, in the
+    /// order of machines, kernels and cases. `go_on` is told of each that is done and may stop.
+    pub fn check_entry(
+        &self,
+        entry: &'static Entry,
+        options: &CheckOptions,
+        go_on: impl Fn(usize) -> bool + Sync,
+    ) -> Vec<Checked> {
+        self.check_cases(entry, &(entry.cases)(), options, go_on)
+    }
+
+    /// The same with other cases than the op's own.
+    pub fn check_cases(
+        &self,
+        entry: &'static Entry,
+        cases: &[Case],
+        options: &CheckOptions,
+        go_on: impl Fn(usize) -> bool + Sync,
+    ) -> Vec<Checked> {
+        let wanted = |case: &&Case| {
+            options.case.as_ref().is_none_or(|words| {
+                words.split_whitespace().all(|word| case.label.contains(word))
+            })
+        };
+        let cases: Vec<_> = cases.iter().filter(wanted).collect();
+        let kernel = |k: &&&'static dyn Kernel| {
+            options.kernel.as_ref().is_none_or(|name| k.name() == name)
+        };
+        let machines = options.subgroups.iter().flat_map(|&s| imagined(s, &options.fragments));
+        let mut jobs = Vec::new();
+        for caps in machines.map(Arc::new) {
+            for kernel in entry.kernels.iter().filter(kernel).copied() {
+                jobs.extend(cases.iter().map(|case| (Arc::clone(&caps), kernel, *case)));
+            }
+        }
+        let run = |(caps, kernel, case): &(Arc<Caps>, &'static dyn Kernel, &Case)| {
+            let checked = self.check_case(caps, case, *kernel, options.metered);
+            let checked = Checked { op: entry.name, ..checked };
+            go_on(1).then_some(checked)
+        };
+        jobs.par_iter().map(run).while_some().collect()
+    }
+
+    /// One case on one kernel.
+    pub fn check_case(
+        &self,
+        caps: &Caps,
+        case: &Case,
+        kernel: &'static dyn Kernel,
+        metered: bool,
+    ) -> Checked {
+        let tried = self.try_case(caps, case, kernel, metered);
+        let (outcome, report) =
+            tried.unwrap_or_else(|e| (Outcome::Failed(e.to_string()), Report::default()));
+        Checked {
+            op: case.op.name(),
+            kernel: kernel.name(),
+            machine: caps.name.clone(),
+            case: case.label.clone(),
+            outcome,
+            report,
+        }
+    }
+
+    fn try_case(
+        &self,
+        caps: &Caps,
+        case: &Case,
+        kernel: &'static dyn Kernel,
+        metered: bool,
+    ) -> Result<(Outcome, Report)> {
+        let not_run = |why: String| Ok((Outcome::NotRun(why), Report::default()));
+        if let Some(lack) = kernel.needs().missing(caps) {
+            return not_run(format!("the machine lacks {lack}"));
+        }
+        if kernel.precision() > Precision::Exact && !case.fits_f16() {
+            return not_run("values beyond f16".to_owned());
+        }
+        case.with_call(caps, |call| {
+            if !kernel.fits(call) {
+                return not_run("the variant does not take these shapes".to_owned());
+            }
+            let (results, report) = self.run(call, case, kernel, metered)?;
+            Ok((judge(case, &results, kernel.precision())?, report))
+        })?
+    }
+
+    /// Runs the kernel's stages one after the other; the report is of all.
+    fn run(
+        &self,
+        call: &Call<'_>,
+        case: &Case,
+        kernel: &'static dyn Kernel,
+        metered: bool,
+    ) -> Result<(Vec<Tensor>, Report)> {
+        let op = call.op;
+        let planes = |tensor: &Tensor| -> Vec<Buffer> {
+            (0..tensor.meta().planes()).map(|p| Buffer::new(tensor.plane(p))).collect()
+        };
+        let inputs: Vec<Vec<Buffer>> =
+            case.inputs.iter().map(|t| t.as_ref().map_or_else(Vec::new, planes)).collect();
+        let result = |(o, meta): (usize, &crate::tensor::Meta)| {
+            // A result in place starts as its operand.
+            let operand = op.in_place().iter().find(|(result, _)| *result == o);
+            match operand.and_then(|&(_, i)| case.inputs.get(i)?.as_ref()) {
+                Some(start) => Buffer::new(start.as_bytes()),
+                None => Buffer::poison(meta.bytes()),
+            }
+        };
+        let outputs: Vec<Buffer> = call.outputs.iter().enumerate().map(result).collect();
+        let scratch = Buffer::poison(kernel.scratch(call)?);
+        // What an absent operand's binding refers to: whoever reads it, reads out of range.
+        let nothing = Buffer::poison(0);
+        let find = |name: &str| {
+            if name == "scratch" {
+                return Some(&scratch);
+            }
+            if let Some(o) = op.outputs().iter().position(|n| *n == name) {
+                return outputs.get(o);
+            }
+            let (i, plane) = match operand(op.inputs(), name)? {
+                Slot::Input(i) => (i, 0),
+                Slot::Plane(i, plane) => (i, plane),
+                Slot::Output(_) | Slot::Scratch => return None,
+            };
+            inputs.get(i).and_then(|planes| planes.get(plane)).or(Some(&nothing))
+        };
+        let mut report = Report::default();
+        for (i, stage) in kernel.stages().iter().enumerate() {
+            let program = self.program(stage, &kernel.spec(i, call)?)?;
+            let dispatch = kernel.dispatch(i, call)?;
+            let setting =
+                Setting { grid: dispatch.grid, subgroup: call.caps.subgroup, metered };
+            report.merge(program.run(find, dispatch.params.as_slice(), setting)?);
+        }
+        let tensor = |(buffer, meta): (&Buffer, &crate::tensor::Meta)| {
+            Tensor::from_le_bytes(meta.shape, meta.dtype, &buffer.bytes()[..meta.bytes()])
+        };
+        let results = outputs.iter().zip(call.outputs).map(tensor).collect::<Result<_>>()?;
+        Ok((results, report))
+    }
+
+    fn program(&self, stage: &Stage, spec: &Spec) -> Result<Arc<Program>> {
+        let key = (stage.source, spec.clone());
+        let lock = || self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = lock().get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        let shader = match &self.edit {
+            Some(edit) => edit(stage, spec)?,
+            None => load(stage.source, spec)?,
+        };
+        shader.check_params(stage.params)?;
+        let program = Arc::new(Program::new(&Source::from(shader))?);
+        Ok(Arc::clone(lock().entry(key).or_insert(program)))
+    }
+}
+
+/// Findings of everything that was checked, with a note for every idle barrier; and by kernel what
+/// it cost.
+pub fn summary(checked: &[Checked]) -> Findings {
+    let mut report = Report::default();
+    for one in checked {
+        report.merge(one.report.clone());
+    }
+    report.with_notes()
+}
+
+/// Costs by kernel, cases together.
+pub fn costs(checked: &[Checked]) -> Vec<(&'static str, Cost)> {
+    let mut all: Vec<(&'static str, Cost)> = Vec::new();
+    for one in checked {
+        let Some(cost) = &one.report.cost else { continue };
+        match all.iter_mut().find(|(kernel, _)| *kernel == one.kernel) {
+            Some((_, sum)) => sum.merge(cost.clone()),
+            None => all.push((one.kernel, cost.clone())),
+        }
+    }
+    all
+}
