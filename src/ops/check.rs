@@ -23,8 +23,8 @@ pub struct CheckOptions {
     pub subgroups: Vec<Option<u32>>,
     /// Sides of cooperative matrices, where subgroups of a size have them.
     pub fragments: Vec<u32>,
-    /// Only kernels of this name.
-    pub kernel: Option<String>,
+    /// Only kernels of these names; empty for all.
+    pub kernels: Vec<String>,
     /// Only cases whose label has these words.
     pub case: Option<String>,
     /// Whether to count what each kernel would cost.
@@ -36,7 +36,7 @@ impl Default for CheckOptions {
         Self {
             subgroups: vec![None, Some(4), Some(8), Some(16), Some(32), Some(64)],
             fragments: vec![8, 16],
-            kernel: None,
+            kernels: Vec::new(),
             case: None,
             metered: false,
         }
@@ -81,6 +81,28 @@ pub fn check_entry(entry: &'static Entry, options: &CheckOptions) -> Vec<Checked
     Checker::default().check_entry(entry, options, |_| true)
 }
 
+/// A case on a kernel on a machine.
+type Job<'a> = (Arc<Caps>, &'static dyn Kernel, &'a Case);
+
+fn jobs<'a>(entry: &'static Entry, cases: &'a [Case], options: &CheckOptions) -> Vec<Job<'a>> {
+    let wanted = |case: &&Case| {
+        let words = options.case.iter().flat_map(|words| words.split_whitespace());
+        words.into_iter().all(|word| case.label.contains(word))
+    };
+    let cases: Vec<_> = cases.iter().filter(wanted).collect();
+    let named = |kernel: &&&'static dyn Kernel| {
+        options.kernels.is_empty() || options.kernels.iter().any(|name| kernel.name() == name)
+    };
+    let machines = options.subgroups.iter().flat_map(|&s| imagined(s, &options.fragments));
+    let mut jobs = Vec::new();
+    for caps in machines.map(Arc::new) {
+        for kernel in entry.kernels.iter().filter(named).copied() {
+            jobs.extend(cases.iter().map(|case| (Arc::clone(&caps), kernel, *case)));
+        }
+    }
+    jobs
+}
+
 /// Barriers that were reached and kept nothing apart, over all that was checked.
 pub fn idle_barriers(checked: &[Checked]) -> BTreeSet<Place> {
     let all = |of: fn(&Report) -> &BTreeSet<Place>| -> BTreeSet<Place> {
@@ -117,28 +139,17 @@ impl Checker {
         options: &CheckOptions,
         go_on: impl Fn(usize) -> bool + Sync,
     ) -> Vec<Checked> {
-        let wanted = |case: &&Case| {
-            options.case.as_ref().is_none_or(|words| {
-                words.split_whitespace().all(|word| case.label.contains(word))
-            })
-        };
-        let cases: Vec<_> = cases.iter().filter(wanted).collect();
-        let kernel = |k: &&&'static dyn Kernel| {
-            options.kernel.as_ref().is_none_or(|name| k.name() == name)
-        };
-        let machines = options.subgroups.iter().flat_map(|&s| imagined(s, &options.fragments));
-        let mut jobs = Vec::new();
-        for caps in machines.map(Arc::new) {
-            for kernel in entry.kernels.iter().filter(kernel).copied() {
-                jobs.extend(cases.iter().map(|case| (Arc::clone(&caps), kernel, *case)));
-            }
-        }
-        let run = |(caps, kernel, case): &(Arc<Caps>, &'static dyn Kernel, &Case)| {
+        let run = |(caps, kernel, case): &Job<'_>| {
             let checked = self.check_case(caps, case, *kernel, options.metered);
             let checked = Checked { op: entry.name, ..checked };
             go_on(1).then_some(checked)
         };
-        jobs.par_iter().map(run).while_some().collect()
+        jobs(entry, cases, options).par_iter().map(run).while_some().collect()
+    }
+
+    /// How many runs that will be.
+    pub fn count(&self, entry: &'static Entry, cases: &[Case], options: &CheckOptions) -> usize {
+        jobs(entry, cases, options).len()
     }
 
     /// One case on one kernel.

@@ -49,7 +49,8 @@ impl Machine<'_> {
                 }
             }
             Space::Storage { writable: false } => self.load_constant(at, leaves, site),
-            _ => {
+            Space::Workgroup => self.load_local(at, leaves, site),
+            Space::Storage { writable: true } => {
                 for &(slot, offset, kind) in leaves {
                     let mut out = self.lend(slot);
                     for lane in self.active.lanes() {
@@ -92,11 +93,46 @@ impl Machine<'_> {
         }
     }
 
+    /// From workgroup memory: the hot path of most kernels.
+    fn load_local(&mut self, at: &Address, leaves: &[Leaf], site: u32) {
+        let Some(mut local) = self.locals[at.var].take() else { return };
+        let (granule, bytes) = (self.program.vars[at.var].granule, self.program.vars[at.var].bytes);
+        let since = self.first_epoch;
+        let mut told = Vec::new();
+        for &(slot, offset, kind) in leaves {
+            let mut out = self.lend(slot);
+            for lane in self.active.lanes() {
+                let dynamic = at.dynamic.map_or(0, |d| self.regs[d as usize][lane]);
+                let place = offset.wrapping_add(dynamic);
+                if dynamic == NOWHERE || place + kind.bytes() > bytes {
+                    out[lane] = 0;
+                    continue;
+                }
+                let scalar = (place / granule) as usize;
+                let stamp = self.stamp(WORKGROUP, lane, site);
+                if let Some(verdict) = local.shadow.read(scalar, &stamp, since) {
+                    told.push((scalar, stamp, verdict));
+                }
+                out[lane] = local.get(place, kind);
+            }
+            self.regs[slot as usize] = out;
+        }
+        self.locals[at.var] = Some(local);
+        for (scalar, stamp, verdict) in told {
+            self.judge(at.var, scalar, &stamp, verdict, false, at.atomic);
+        }
+    }
+
     fn unknown(&mut self, var: usize, at: u32, lane: usize, site: u32) {
-        let (scalar, group) = (at / self.program.vars[var].granule, self.group);
+        let scalar = at / self.program.vars[var].granule;
+        self.unwritten(var, scalar as usize, &format!("invocation {lane}"), site);
+    }
+
+    fn unwritten(&mut self, var: usize, scalar: usize, who: &str, site: u32) {
+        let group = self.group;
         self.report_var(Found::UninitializedRead, site, var, || {
             format!(
-                "scalar {scalar}, which nobody has written, by invocation {lane} of workgroup {group}"
+                "scalar {scalar}, which nobody has written, by {who} of workgroup {group}"
             )
         });
     }
@@ -135,22 +171,20 @@ impl Machine<'_> {
         // A word of a variable with halves beside it covers two of the shadow's scalars; the first
         // stands for both, since no other type lies there.
         if let Some(local) = &mut self.locals[var] {
-            let known = local.shadow.written(scalar, self.first_epoch);
-            let verdict = local.shadow.read(scalar, stamp);
+            let verdict = local.shadow.read(scalar, stamp, self.first_epoch);
             let value = local.get(at, kind);
-            if !known {
-                self.unknown(var, at, usize::from(stamp.actor), stamp.site);
+            if let Some(verdict) = verdict {
+                self.judge(var, scalar, stamp, verdict, false, atomic);
             }
-            self.judge(var, scalar, stamp, verdict, false, atomic);
             return value;
         }
         let Some(buffer) = self.shared.buffers[var] else { return 0 };
         let value = buffer.get(at, kind);
         if !buffer.is_known(at) {
-            self.unknown(var, at, usize::from(stamp.actor), stamp.site);
+            self.unwritten(var, scalar, &stamp.who(), stamp.site);
         }
         if let Some(shadow) = &mut self.shadows[var] {
-            let mut verdict = shadow.read(scalar, stamp);
+            let mut verdict = shadow.read(scalar, stamp, 0).unwrap_or_default();
             if !atomic {
                 verdict.between = shadow.group_reads(scalar, self.group, stamp.site);
             }
@@ -177,14 +211,16 @@ impl Machine<'_> {
             let same = local.get(at, kind) == value;
             let verdict = local.shadow.write(scalar, stamp, same);
             local.set(at, kind, value);
-            self.judge(var, scalar, stamp, verdict, true, atomic);
+            if let Some(verdict) = verdict {
+                self.judge(var, scalar, stamp, verdict, true, atomic);
+            }
             return;
         }
         let Some(buffer) = self.shared.buffers[var] else { return };
         let same = buffer.get(at, kind) == value;
         buffer.set(at, kind, value);
         if let Some(shadow) = &mut self.shadows[var] {
-            let mut verdict = shadow.write(scalar, stamp, same);
+            let mut verdict = shadow.write(scalar, stamp, same).unwrap_or_default();
             if !atomic {
                 verdict.between = shadow.group_writes(scalar, self.group, stamp.site);
             }
@@ -204,6 +240,9 @@ impl Machine<'_> {
     ) {
         if verdict.needs_barrier {
             self.needs(self.clock(var));
+        }
+        if verdict.unknown {
+            self.unwritten(var, scalar, &stamp.who(), stamp.site);
         }
         if atomic || verdict.race.is_none() && verdict.between.is_none() {
             return;
@@ -292,7 +331,7 @@ impl Machine<'_> {
                     if let Some(shadow) = &mut self.shadows[at.var] {
                         let granule = self.program.vars[at.var].granule;
                         let verdict = shadow.write((place / granule) as usize, &stamp, false);
-                        if verdict.needs_barrier {
+                        if verdict.is_some_and(|v| v.needs_barrier) {
                             self.needs(clock);
                         }
                     }

@@ -99,7 +99,7 @@ impl Cost {
         self.accesses.iter().map(access).collect()
     }
 
-    /// Instructions of subgroups on one unit.
+    /// Invocations' instructions on one unit; where one of a subgroup is busy, all of it is.
     pub fn instructions(&self, unit: Unit) -> u64 {
         self.units.iter().filter(|((_, u), _)| *u == unit).map(|(_, n)| n).sum()
     }

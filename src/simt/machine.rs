@@ -71,11 +71,13 @@ pub(super) struct Machine<'a> {
     pub first_epoch: u32,
     opened_by: [Option<u32>; 2],
     pub turns: Vec<u16>,
+    /// The subgroup of each invocation.
+    teams: Vec<u16>,
     pub together: u16,
     // Results.
     log: HashMap<(Found, u32, u32), (usize, String, u64)>,
     pub ran: BTreeSet<u32>,
-    pub needed: BTreeSet<u32>,
+    pub needed: Vec<bool>,
     rounds: Vec<u32>,
     all_rounds: u64,
     pub most_rounds: u32,
@@ -129,10 +131,11 @@ impl<'a> Machine<'a> {
             first_epoch: 0,
             opened_by: [None; 2],
             turns: vec![0; teams],
+            teams: (0..lanes).map(|lane| (lane / shared.subgroup) as u16).collect(),
             together: TOGETHER,
             log: HashMap::new(),
             ran: BTreeSet::new(),
-            needed: BTreeSet::new(),
+            needed: vec![false; program.places.len()],
             rounds: vec![0; lanes],
             all_rounds: 0,
             most_rounds: 0,
@@ -342,7 +345,7 @@ impl<'a> Machine<'a> {
     #[inline]
     pub fn needs(&mut self, clock: usize) {
         if let Some(site) = self.opened_by[clock] {
-            self.needed.insert(site);
+            self.needed[site as usize] = true;
         }
     }
 
@@ -430,15 +433,11 @@ impl<'a> Machine<'a> {
 
     // ---- for all who execute ----
 
+    #[inline]
     pub fn stamp(&self, clock: usize, lane: usize, site: u32) -> Stamp {
-        let team = lane / self.shared.subgroup;
-        Stamp {
-            epoch: self.epochs[clock],
-            site,
-            actor: lane as u16,
-            team: team as u16,
-            turn: self.turns[team],
-        }
+        let team = self.teams[lane];
+        let turn = self.turns[usize::from(team)];
+        Stamp { epoch: self.epochs[clock], site, actor: lane as u16, team, turn }
     }
 
     /// The stamp of what a subgroup does together: an actor of its own each time, because which

@@ -63,7 +63,7 @@ pub(super) struct Traffic {
 pub(super) struct Meter {
     /// By site, variable and whether it is written.
     pub traffic: BTreeMap<(u32, usize, bool), Traffic>,
-    /// Subgroup instructions by site and unit.
+    /// Instructions by site and unit, those of inactive invocations of a busy subgroup included.
     pub units: BTreeMap<(u32, Unit), u64>,
     /// Multiply-adds of matrices.
     pub fma: u64,
@@ -179,7 +179,7 @@ impl Machine<'_> {
         let busy = self.busy();
         let Some(meter) = &mut self.meter else { return };
         if let Some(unit) = unit(instr) {
-            *meter.units.entry((site, unit)).or_default() += busy;
+            *meter.units.entry((site, unit)).or_default() += busy * self.shared.subgroup as u64;
         }
         if let Instr::MultiplyAdd { left, out, .. } = instr {
             meter.fma += busy * (out.rows * out.columns * left.columns) as u64;

@@ -17,7 +17,9 @@ use crate::error::{Error, Result};
 
 /// Runs of workgroups that go side by side at most; a dispatch is cut alike on every machine, so
 /// that it finds the same in the same order.
-const PARTS: usize = 8;
+const PARTS: u64 = 8;
+/// Workgroups that are worth a machine of their own.
+const LEAST: u64 = 4;
 
 /// How a dispatch is run.
 #[derive(Clone, Copy, Debug)]
@@ -82,15 +84,15 @@ impl Program {
 
     /// Runs a dispatch on buffers found by the names of their variables.
     pub fn run<'b>(
-        &'b self,
+        &self,
         buffer: impl Fn(&str) -> Option<&'b Buffer>,
         params: &[u8],
         setting: Setting,
     ) -> Result<Report> {
-        let shared = self.shared(buffer, params, setting)?;
+        let shared = self.shared(|name| buffer(name), params, setting)?;
         let [x, y, z] = setting.grid.map(u64::from);
         let groups = x * y * z;
-        let part = groups.div_ceil(PARTS as u64).max(1);
+        let part = groups.div_ceil(PARTS).max(LEAST);
         let parts: Vec<u64> = (0..groups).step_by(part as usize).collect();
         let run = |&first: &u64| {
             let mut machine = Machine::new(&shared);
@@ -198,7 +200,7 @@ fn group(number: u32) -> String {
 struct Part {
     findings: Findings,
     ran: BTreeSet<u32>,
-    needed: BTreeSet<u32>,
+    needed: Vec<u32>,
     rounds: u32,
     shadows: Vec<Option<Shadow>>,
     meter: Option<Box<super::meter::Meter>>,
@@ -206,10 +208,12 @@ struct Part {
 
 impl Part {
     fn of(mut machine: Machine<'_>) -> Self {
+        machine.shadows.iter_mut().flatten().for_each(Shadow::end);
+        let sites = (0..).zip(&machine.needed).filter(|(_, needed)| **needed);
         Self {
+            needed: sites.map(|(site, _)| site).collect(),
             findings: machine.findings(),
             ran: machine.ran,
-            needed: machine.needed,
             rounds: machine.most_rounds,
             shadows: machine.shadows,
             meter: machine.meter,

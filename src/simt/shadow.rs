@@ -73,12 +73,27 @@ struct Cell {
     write: Stamp,
     read: Stamp,
     read_before: Stamp,
-    groups: Groups,
 }
 
-/// What an access meant.
+impl Cell {
+    /// Whether another read of this epoch tells nothing new: two invocations that no order holds
+    /// apart have read since the last write, so what that write means to any reader is known.
+    #[inline]
+    fn is_saturated(&self, now: &Stamp) -> bool {
+        let all = self.read.team == MANY
+            || self.read.team == now.team && self.read.turn == now.turn;
+        self.read.epoch == now.epoch
+            && self.read.actor == MANY
+            && all
+            && self.write.epoch < now.epoch
+    }
+}
+
+/// What an access meant, where it meant something.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Verdict {
+    /// Nobody has written it since the epoch that was given.
+    pub unknown: bool,
     /// The access it races with, and whether that one wrote.
     pub race: Option<(Stamp, bool)>,
     /// The barrier in front of this epoch keeps it from a race.
@@ -87,36 +102,57 @@ pub(super) struct Verdict {
     pub between: Option<(u32, u32)>,
 }
 
+impl Verdict {
+    #[inline]
+    fn told(self) -> Option<Self> {
+        let silent = !self.unknown && !self.needs_barrier && self.race.is_none();
+        (!silent).then_some(self)
+    }
+}
+
+/// Pages of something per scalar.
+#[derive(Debug)]
+struct Pages<T>(Vec<Option<Box<[T]>>>);
+
+impl<T: Clone + Default> Pages<T> {
+    fn new(scalars: usize) -> Self {
+        Self(vec![None; scalars.div_ceil(PAGE)])
+    }
+
+    #[inline]
+    fn at(&mut self, scalar: usize) -> &mut T {
+        let page = &mut self.0[scalar / PAGE];
+        let page = page.get_or_insert_with(|| vec![T::default(); PAGE].into());
+        &mut page[scalar % PAGE]
+    }
+}
+
 /// The shadow of one variable.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shadow {
-    pages: Vec<Option<Box<[Cell; PAGE]>>>,
+    cells: Pages<Cell>,
+    groups: Pages<Groups>,
 }
 
 impl Shadow {
     pub fn new(scalars: usize) -> Self {
-        let mut pages = Vec::new();
-        pages.resize_with(scalars.div_ceil(PAGE), || None);
-        Self { pages }
+        Self { cells: Pages::new(scalars), groups: Pages::new(scalars) }
     }
 
-    #[inline]
-    fn cell(&mut self, at: usize) -> &mut Cell {
-        let page = &mut self.pages[at / PAGE];
-        let page = page.get_or_insert_with(|| Box::new([Cell::default(); PAGE]));
-        &mut page[at % PAGE]
+    /// Forgets what happened inside workgroups, which is over; who touched what stays.
+    pub fn end(&mut self) {
+        self.cells = Pages::new(0);
     }
 
-    /// Whether it was written since this epoch.
+    /// `since`: reads of what was last written before are reads of nothing.
     #[inline]
-    pub fn written(&mut self, at: usize, since: u32) -> bool {
-        self.cell(at).write.epoch >= since
-    }
-
-    #[inline]
-    pub fn read(&mut self, at: usize, now: &Stamp) -> Verdict {
-        let cell = self.cell(at);
+    pub fn read(&mut self, at: usize, now: &Stamp, since: u32) -> Option<Verdict> {
+        let cell = self.cells.at(at);
+        if cell.write.epoch >= since && cell.is_saturated(now) {
+            return None;
+        }
         let verdict = Verdict {
+            unknown: cell.write.epoch < since,
             race: cell.write.beside(now).then_some((cell.write, true)),
             needs_barrier: cell.write.just_before(now),
             between: None,
@@ -126,30 +162,31 @@ impl Shadow {
         } else {
             cell.read_before = std::mem::replace(&mut cell.read, *now);
         }
-        verdict
+        verdict.told()
     }
 
     /// `same`: the value was there before; several may write one value.
     #[inline]
-    pub fn write(&mut self, at: usize, now: &Stamp, same: bool) -> Verdict {
-        let cell = self.cell(at);
+    pub fn write(&mut self, at: usize, now: &Stamp, same: bool) -> Option<Verdict> {
+        let cell = self.cells.at(at);
         let against = |stamp: &Stamp, wrote| stamp.beside(now).then_some((*stamp, wrote));
         let written = cell.write.beside(now);
         let race = against(&cell.write, true).filter(|_| !same);
         let before = [&cell.read, &cell.read_before].iter().any(|s| s.just_before(now));
         let verdict = Verdict {
+            unknown: false,
             race: race.or(against(&cell.read, false)),
             needs_barrier: before || !same && cell.write.just_before(now),
             between: None,
         };
         cell.write = if written { cell.write.joined(now) } else { *now };
-        verdict
+        verdict.told()
     }
 
     /// Notes a workgroup's read of a buffer; gives the workgroup and line of a write by another.
     #[inline]
     pub fn group_reads(&mut self, at: usize, group: u32, site: u32) -> Option<(u32, u32)> {
-        let groups = &mut self.cell(at).groups;
+        let groups = self.groups.at(at);
         if groups.read == 0 {
             (groups.read, groups.read_at) = (group + 1, site);
         } else if groups.read != group + 1 && groups.read != u32::MAX {
@@ -161,7 +198,7 @@ impl Shadow {
     /// The same of a write, which another's read races with, too.
     #[inline]
     pub fn group_writes(&mut self, at: usize, group: u32, site: u32) -> Option<(u32, u32)> {
-        let groups = &mut self.cell(at).groups;
+        let groups = self.groups.at(at);
         let other = |who: u32, at: u32| {
             (who != 0 && who != group + 1).then(|| (if who == u32::MAX { who } else { who - 1 }, at))
         };
@@ -178,15 +215,14 @@ impl Shadow {
         other: &Self,
         mut clash: impl FnMut(usize, (u32, u32), (u32, u32)),
     ) {
-        for (number, page) in other.pages.iter().enumerate() {
+        for (number, page) in other.groups.0.iter().enumerate() {
             let Some(page) = page else { continue };
             for (i, theirs) in page.iter().enumerate() {
-                let theirs = theirs.groups;
                 if theirs.wrote == 0 && theirs.read == 0 {
                     continue;
                 }
                 let at = number * PAGE + i;
-                let ours = &mut self.cell(at).groups;
+                let ours = self.groups.at(at);
                 let name = |who: u32| if who == u32::MAX { who } else { who.wrapping_sub(1) };
                 let mine = if ours.wrote != 0 {
                     Some((name(ours.wrote), ours.wrote_at))
@@ -222,38 +258,41 @@ mod tests {
     #[test]
     fn accesses_of_one_epoch_race_when_one_writes() {
         let mut shadow = Shadow::new(4);
-        assert!(shadow.write(0, &stamp(1, 0), false).race.is_none());
-        assert!(shadow.read(0, &stamp(1, 0)).race.is_none());
-        assert!(shadow.read(0, &stamp(1, 1)).race.is_some());
+        let race = |verdict: Option<Verdict>| verdict.is_some_and(|v| v.race.is_some());
+        assert!(!race(shadow.write(0, &stamp(1, 0), false)));
+        assert!(!race(shadow.read(0, &stamp(1, 0), 1)));
+        assert!(race(shadow.read(0, &stamp(1, 1), 1)));
         // Two readers, then either of them writes: the other has read.
-        assert!(shadow.write(0, &stamp(1, 0), false).race.is_some());
+        assert!(race(shadow.write(0, &stamp(1, 0), false)));
         // One value by several is fine, also when it is read behind a barrier.
-        assert!(shadow.write(1, &stamp(1, 0), false).race.is_none());
-        assert!(shadow.write(1, &stamp(1, 5), true).race.is_none());
-        let read = shadow.read(1, &stamp(2, 0));
-        assert!(read.race.is_none() && read.needs_barrier);
-        assert!(!shadow.read(1, &stamp(3, 0)).needs_barrier);
+        assert!(!race(shadow.write(1, &stamp(1, 0), false)));
+        assert!(!race(shadow.write(1, &stamp(1, 5), true)));
+        let read = shadow.read(1, &stamp(2, 0), 1).expect("a barrier is needed");
+        assert!(read.race.is_none() && read.needs_barrier && !read.unknown);
+        assert!(shadow.read(1, &stamp(3, 0), 1).is_none());
+        assert!(shadow.read(2, &stamp(3, 0), 1).is_some_and(|v| v.unknown));
     }
 
     #[test]
     fn a_subgroups_own_barrier_orders_its_accesses() {
         let mut shadow = Shadow::new(1);
         shadow.write(0, &stamp(1, 0), false);
-        assert!(shadow.read(0, &Stamp { turn: 1, ..stamp(1, 1) }).race.is_none());
-        assert!(shadow.read(0, &Stamp { turn: 1, ..stamp(1, 9) }).race.is_some());
+        assert!(shadow.read(0, &Stamp { turn: 1, ..stamp(1, 1) }, 1).is_none());
+        assert!(shadow.read(0, &Stamp { turn: 1, ..stamp(1, 9) }, 1).is_some());
     }
 
     #[test]
     fn a_read_before_the_last_barrier_is_remembered() {
         let mut shadow = Shadow::new(1);
-        shadow.read(0, &stamp(1, 3));
-        shadow.read(0, &stamp(2, 0));
-        assert!(shadow.write(0, &stamp(2, 0), false).needs_barrier);
+        shadow.read(0, &stamp(1, 3), 0);
+        shadow.read(0, &stamp(2, 0), 0);
+        assert!(shadow.write(0, &stamp(2, 0), false).is_some_and(|v| v.needs_barrier));
     }
 
     #[test]
     fn workgroups_that_ran_apart_are_brought_together() {
         let (mut a, mut b) = (Shadow::new(2000), Shadow::new(2000));
+        (a.end(), b.end());
         assert!(a.group_writes(1500, 0, 7).is_none() && a.group_reads(3, 0, 8).is_none());
         assert!(b.group_reads(1500, 4, 9).is_none() && b.group_reads(3, 4, 9).is_none());
         let mut found = Vec::new();

@@ -4,7 +4,10 @@ use wgpu::naga::valid::ModuleInfo;
 use wgpu::naga::{Module, Span};
 
 use super::findings::Place;
-use crate::gpu::Shader;
+use std::path::Path;
+
+use crate::error::Result;
+use crate::gpu::{Shader, load_file};
 
 /// Places of an assembled text's lines.
 #[derive(Debug)]
@@ -53,5 +56,22 @@ impl From<Shader> for Source {
         let lines = Lines::new(&shader.text.wgsl, place, shader.name);
         let Shader { name, module, info, .. } = shader;
         Self { name: name.to_owned(), module, info, lines }
+    }
+}
+
+impl Source {
+    /// A kernel in a file of its own, of anybody's making; see [`load_file`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let (text, module, info) = load_file(path)?;
+        let name = path.to_string_lossy().into_owned();
+        let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned());
+        let place = |line| {
+            let origin = text.origin(line)?;
+            let own = !origin.shared && Some(origin.name) == stem.as_deref();
+            let file = if own { name.clone() } else { origin.file() };
+            Some(Place { file, line: origin.line })
+        };
+        let lines = Lines::new(&text.wgsl, place, &name);
+        Ok(Self { name, module, info, lines })
     }
 }

@@ -3,3 +3,4 @@
 mod faults;
 mod language;
 mod shipped;
+mod timing;
