@@ -96,7 +96,8 @@ impl Machine<'_> {
     /// From workgroup memory: the hot path of most kernels.
     fn load_local(&mut self, at: &Address, leaves: &[Leaf], site: u32) {
         let Some(mut local) = self.locals[at.var].take() else { return };
-        let (granule, bytes) = (self.program.vars[at.var].granule, self.program.vars[at.var].bytes);
+        let var = &self.program.vars[at.var];
+        let (shift, bytes) = (var.granule.trailing_zeros(), var.bytes);
         let since = self.first_epoch;
         let mut told = Vec::new();
         for &(slot, offset, kind) in leaves {
@@ -108,7 +109,7 @@ impl Machine<'_> {
                     out[lane] = 0;
                     continue;
                 }
-                let scalar = (place / granule) as usize;
+                let scalar = (place >> shift) as usize;
                 let stamp = self.stamp(WORKGROUP, lane, site);
                 if let Some(verdict) = local.shadow.read(scalar, &stamp, since) {
                     told.push((scalar, stamp, verdict));

@@ -73,6 +73,8 @@ pub(super) struct Lower<'a> {
     room: usize,
     next: Slot,
     high: Slot,
+    /// Behind the registers of private variables, which come first.
+    private_end: Slot,
     next_matrix: Slot,
     high_matrix: Slot,
     elements: usize,
@@ -120,6 +122,7 @@ impl<'a> Lower<'a> {
             room,
             next: room as Slot,
             high: room as Slot,
+            private_end: 0,
             next_matrix: 0,
             high_matrix: 0,
             elements: 0,
@@ -139,6 +142,7 @@ impl<'a> Lower<'a> {
             name: source.name.clone(),
             size: source.module.entry_points[0].workgroup_size,
             steps,
+            private: self.room as Slot..self.private_end,
             slots: self.high,
             matrices: self.high_matrix,
             elements: self.elements,
@@ -162,6 +166,7 @@ impl<'a> Lower<'a> {
             let global = self.global(var)?;
             self.globals.push(global);
         }
+        self.private_end = self.next;
         let function = &entry.function;
         let mut arguments = Vec::new();
         for argument in &function.arguments {

@@ -56,7 +56,7 @@ pub(super) struct Machine<'a> {
     pub wrapped: Vec<Option<Box<Wrapped>>>,
     pub any_wrapped: bool,
     /// Private registers: which lanes have written them.
-    pub private: HashMap<Slot, Mask>,
+    pub private: Vec<Mask>,
     pub all: Mask,
     pub active: Mask,
     /// Every subgroup with its members.
@@ -120,7 +120,7 @@ impl<'a> Machine<'a> {
             matrices: vec![vec![0.0; program.elements * teams]; program.matrices as usize],
             wrapped: (0..program.slots).map(|_| None).collect(),
             any_wrapped: false,
-            private: HashMap::new(),
+            private: vec![Mask::EMPTY; program.private.len()],
             all: Mask::range(0, lanes),
             active: Mask::EMPTY,
             whole: (0..teams).map(members).collect(),
@@ -152,7 +152,7 @@ impl<'a> Machine<'a> {
         self.epochs = self.epochs.map(|e| e + 2);
         self.first_epoch = self.epochs[WORKGROUP];
         self.opened_by = [None; 2];
-        self.private.clear();
+        self.private.fill(Mask::EMPTY);
         self.rounds.fill(0);
         self.all_rounds = 0;
         self.active = self.all;

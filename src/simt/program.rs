@@ -1,5 +1,7 @@
 //! A kernel that is ready to be run.
 
+use std::ops::Range;
+
 use super::code::{Slot, Step};
 use super::findings::Place;
 
@@ -51,6 +53,8 @@ pub struct Program {
     pub(super) slots: u32,
     pub(super) matrices: u32,
     pub(super) elements: usize,
+    /// Registers of private variables.
+    pub(super) private: Range<Slot>,
     pub(super) constants: Vec<(Slot, u32)>,
     pub(super) told: Vec<(Slot, Told)>,
     pub(super) vars: Vec<Var>,

@@ -64,27 +64,37 @@ impl Machine<'_> {
         name: u32,
         site: u32,
     ) {
+        let first = self.private_at(base);
         let group = self.group;
-        for lane in self.active.lanes() {
-            let at = dynamic.map_or(0, |slot| self.regs[slot as usize][lane]);
-            if at == NOWHERE {
-                continue;
+        let known = |this: &Self, at: usize| {
+            let slots = this.private[first + at..first + at + count as usize].iter();
+            slots.fold(this.all, |all, known| all & *known)
+        };
+        let unknown = match dynamic {
+            None => self.active.without(&known(self, 0)),
+            Some(dynamic) => {
+                let mut unknown = Mask::EMPTY;
+                for lane in self.active.lanes() {
+                    let at = self.regs[dynamic as usize][lane];
+                    if at != NOWHERE && !known(self, at as usize).has(lane) {
+                        unknown.set(lane);
+                    }
+                }
+                unknown
             }
-            let unknown = (base + at..base + at + count)
-                .any(|slot| !self.private.get(&slot).is_some_and(|m| m.has(lane)));
-            if unknown {
-                self.report(Found::UninitializedRead, site, Some(name), || {
-                    format!("invocation {lane} of workgroup {group} has not written it")
-                });
-            }
+        };
+        for lane in unknown.lanes() {
+            self.report(Found::UninitializedRead, site, Some(name), || {
+                format!("invocation {lane} of workgroup {group} has not written it")
+            });
         }
     }
 
     pub fn private_write(&mut self, base: Slot, count: u32, dynamic: Option<Slot>) {
+        let (first, count) = (self.private_at(base), count as usize);
         let active = self.active;
         let Some(dynamic) = dynamic else {
-            for slot in base..base + count {
-                let known = self.private.entry(slot).or_insert(Mask::EMPTY);
+            for known in &mut self.private[first..first + count] {
                 *known = *known | active;
             }
             return;
@@ -92,10 +102,14 @@ impl Machine<'_> {
         for lane in active.lanes() {
             let at = self.regs[dynamic as usize][lane];
             if at != NOWHERE {
-                for slot in base + at..base + at + count {
-                    self.private.entry(slot).or_insert(Mask::EMPTY).set(lane);
-                }
+                let from = first + at as usize;
+                self.private[from..from + count].iter_mut().for_each(|known| known.set(lane));
             }
         }
+    }
+
+    /// Where what is known of a private register stands.
+    fn private_at(&self, slot: Slot) -> usize {
+        (slot - self.program.private.start) as usize
     }
 }
