@@ -50,7 +50,7 @@ fn every_variant_matches_its_reference_with_checks_on() {
 
 #[test]
 fn every_variant_matches_its_reference_as_shipped() {
-    run_all(Some(&common::open(GpuOptions::default())));
+    run_all(Some(&common::shared()));
 }
 
 /// The variant of a kernel for a case, on a device with such subgroups.
@@ -141,7 +141,7 @@ fn every_cpu_route_matches_its_reference() {
 /// that nothing lists them as usable.
 #[test]
 fn kernels_for_matrix_units_match_their_reference() {
-    let gpu = common::open(GpuOptions::default());
+    let gpu = common::shared();
     let has = gpu.caps().fragment().is_some();
     let (mut ran, mut failures) = (0, Vec::new());
     for entry in registry() {
