@@ -1,0 +1,9 @@
+//! What the machines that are not here would make of every kernel: HLSL by Microsoft's compiler,
+//! SPIR-V by its validator, written as wgpu has naga write them, with run-time checks and without.
+//! That naga could write a text does not say that a driver takes it.
+
+mod dx12;
+mod forms;
+#[path = "../common/variants.rs"]
+mod variants;
+mod vulkan;
