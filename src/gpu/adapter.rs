@@ -194,6 +194,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_slow_compiler_is_told_with_its_remedy() {
+        assert!(dx12_compiler(wgpu::Features::empty()).contains("dxcompiler.dll"));
+        assert!(dx12_compiler(wgpu::Features::SUBGROUP).starts_with("DXC"));
+    }
+
+    #[test]
     fn selectors_parse() {
         let parse = |s: &str| s.parse::<Selector>().unwrap_or_default();
         assert_eq!(parse("auto"), Selector::Auto);
