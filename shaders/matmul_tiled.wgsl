@@ -90,7 +90,7 @@ fn main(
         for (var i = 0u; i < W_QUADS; i++) { // unroll
             w_next[i] = fetch_weight(w_base, column0, k0 + TILE_K, thread + i * THREADS);
         }
-        for (var k = 0u; k < TILE_K; k++) {
+        for (var k = 0u; k < TILE_K; k++) { // unroll
             let w_at = W_SLAB + k * (TILE_N / 4u) + column_quad;
             let first = sh_slab[w_at];
             let second = sh_slab[w_at + THREADS_N];

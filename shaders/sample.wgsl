@@ -2,9 +2,10 @@
 // and min-p columns; at temperature 0 the first column that holds the row's largest value.
 //
 // x: [rows, cols]; settings: [6], see below; index: [rows]. One workgroup per row; lane l takes columns
-// l, l + THREADS, ... The sets are found by their smallest value: floats are compared as integers of
-// the same order ("keys"), and the bound is built bit by bit from the highest, each bit by one sum over
-// the row. The draw is Gumbel's: the largest of x / temperature + g, where g = -log(-log(u)) and u
+// l, l + THREADS, ..., STEPS of them a round, since rows are walked up to 67 times and the rounds of an
+// invocation are limited. The sets are found by their smallest value: floats are compared as integers
+// of the same order ("keys"), and the bound is built bit by bit from the highest, each bit by one sum
+// over the row. The draw is Gumbel's: the largest of x / temperature + g, where g = -log(-log(u)) and u
 // comes from a hash of seed, step, row and column, so that no state is kept.
 //
 // Safety: a row is checked against `rows` before use and columns are below `cols`, so every index is
@@ -23,6 +24,9 @@ var<immediate> params: Params;
 // Bits of the temperature, top_k (0: all), bits of top_p and of min_p, the seed's halves.
 @group(0) @binding(1) var<storage, read> settings: array<u32>;    // [6]
 @group(0) @binding(2) var<storage, read_write> index: array<u32>; // [rows]
+
+// Columns of a lane per round.
+const STEPS: u32 = 8u;
 
 // An integer that orders as the value does; 0 for a NaN.
 fn key_of(value: f32) -> u32 {
@@ -51,6 +55,35 @@ fn weight(value: f32, top: f32, scale: f32) -> f32 {
     return exp(max((value - top) * scale, -87.0));
 }
 
+// How many columns of the row have a key of at least `bound`.
+fn count_from(bound: u32, start: u32, lane: u32) -> f32 {
+    var count = 0.0;
+    for (var first = lane; first < params.cols; first += STEPS * THREADS) {
+        for (var s = 0u; s < STEPS; s++) { // unroll
+            let c = first + s * THREADS;
+            if (c < params.cols) {
+                count += select(0.0, 1.0, key_of(x[start + c]) >= bound);
+            }
+        }
+    }
+    return reduce_sum(count, lane);
+}
+
+// What those columns weigh.
+fn mass_from(bound: u32, start: u32, lane: u32, top: f32, scale: f32) -> f32 {
+    var mass = 0.0;
+    for (var first = lane; first < params.cols; first += STEPS * THREADS) {
+        for (var s = 0u; s < STEPS; s++) { // unroll
+            let c = first + s * THREADS;
+            if (c < params.cols) {
+                let value = x[start + c];
+                mass += select(0.0, weight(value, top, scale), key_of(value) >= bound);
+            }
+        }
+    }
+    return reduce_sum(mass, lane);
+}
+
 @compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -73,38 +106,29 @@ fn main(
     var bound = 0u;
     if (drawn) {
         var largest = -3e38;
-        for (var c = lane; c < params.cols; c += THREADS) {
-            largest = max(largest, x[start + c]);
+        for (var first = lane; first < params.cols; first += STEPS * THREADS) {
+            for (var s = 0u; s < STEPS; s++) { // unroll
+                let c = first + s * THREADS;
+                if (c < params.cols) {
+                    largest = max(largest, x[start + c]);
+                }
+            }
         }
         let top = reduce_max(largest, lane);
         if (top_k > 0u && top_k < params.cols) {
             // The largest key that at least top_k columns reach.
             for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
-                var count = 0.0;
-                for (var c = lane; c < params.cols; c += THREADS) {
-                    count += select(0.0, 1.0, key_of(x[start + c]) >= (bound | bit));
-                }
-                bound |= select(0u, bit, reduce_sum(count, lane) >= f32(top_k));
+                let count = count_from(bound | bit, start, lane);
+                bound |= select(0u, bit, count >= f32(top_k));
             }
         }
         if (top_p < 1.0) {
-            var mine = 0.0;
-            for (var c = lane; c < params.cols; c += THREADS) {
-                let value = x[start + c];
-                mine += select(0.0, weight(value, top, scale), key_of(value) >= bound);
-            }
-            let wanted = top_p * reduce_sum(mine, lane);
+            let wanted = top_p * mass_from(bound, start, lane, top, scale);
             // The largest key whose columns and those above reach the probability; bits of the first
             // bound stay, since all columns above it reach it.
             var reach = 0u;
             for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
-                let tried = max(reach | bit, bound);
-                var mass = 0.0;
-                for (var c = lane; c < params.cols; c += THREADS) {
-                    let value = x[start + c];
-                    mass += select(0.0, weight(value, top, scale), key_of(value) >= tried);
-                }
-                let total = reduce_sum(mass, lane);
+                let total = mass_from(max(reach | bit, bound), start, lane, top, scale);
                 // At least the best column stays, also at top_p 0.
                 reach |= select(0u, bit, total > 0.0 && total >= wanted);
             }
@@ -118,15 +142,20 @@ fn main(
     let stream = hash(row ^ hash(params.step ^ hash(settings[4] ^ hash(settings[5]))));
     var value = -3.4e38;
     var column = params.cols - 1u;
-    for (var c = lane; c < params.cols; c += THREADS) {
-        var v = x[start + c];
-        if (drawn) {
-            let noise = gumbel(hash(stream + hash(c ^ stream)));
-            v = select(-3.4e38, v * scale + noise, key_of(v) >= bound);
-        }
-        if (v > value) {
-            value = v;
-            column = c;
+    for (var first = lane; first < params.cols; first += STEPS * THREADS) {
+        for (var s = 0u; s < STEPS; s++) { // unroll
+            let c = first + s * THREADS;
+            if (c < params.cols) {
+                var v = x[start + c];
+                if (drawn) {
+                    let noise = gumbel(hash(stream + hash(c ^ stream)));
+                    v = select(-3.4e38, v * scale + noise, key_of(v) >= bound);
+                }
+                if (v > value) {
+                    value = v;
+                    column = c;
+                }
+            }
         }
     }
     let best = winner(value, column, lane);

@@ -7,8 +7,10 @@ alias WOct = mat2x4<f32>;
 // The first `count` of eight consecutive weights, zeros for the rest.
 fn weight_oct(offset: u32, count: u32) -> WOct {
     var oct = WOct();
-    for (var j = 0u; j < min(count, 8u); j++) {
-        oct[j / 4u][j % 4u] = load_weight(offset + j);
+    for (var j = 0u; j < 8u; j++) { // unroll
+        if (j < count) {
+            oct[j / 4u][j % 4u] = load_weight(offset + j);
+        }
     }
     return oct;
 }

@@ -8,8 +8,10 @@ alias XOct = mat2x4<f32>;
 // The first `count` of eight consecutive elements, zeros for the rest.
 fn x_oct(offset: u32, count: u32) -> XOct {
     var oct = XOct();
-    for (var j = 0u; j < min(count, 8u); j++) {
-        oct[j / 4u][j % 4u] = x[offset + j];
+    for (var j = 0u; j < 8u; j++) { // unroll
+        if (j < count) {
+            oct[j / 4u][j % 4u] = x[offset + j];
+        }
     }
     return oct;
 }

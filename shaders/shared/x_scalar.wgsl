@@ -4,8 +4,10 @@
 // The first `count` of four consecutive elements, zeros for the rest.
 fn x_quad(offset: u32, count: u32) -> vec4<f32> {
     var quad = vec4(0.0);
-    for (var j = 0u; j < min(count, 4u); j++) {
-        quad[j] = x[offset + j];
+    for (var j = 0u; j < 4u; j++) { // unroll
+        if (j < count) {
+            quad[j] = x[offset + j];
+        }
     }
     return quad;
 }

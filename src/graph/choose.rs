@@ -270,7 +270,7 @@ impl Chooser<'_> {
         for sizes in &self.probes {
             let metas = Metas::of(self.graph, node, sizes)?;
             let call = metas.call(node, sizes, self.caps);
-            for kernel in choices.kernels.iter().filter(|kernel| kernel.fits(&call)) {
+            for kernel in choices.kernels.iter().filter(|kernel| kernel.takes(&call)) {
                 choices.scratch = choices.scratch.max(kernel.scratch(&call)?);
             }
         }
@@ -322,7 +322,7 @@ impl Chooser<'_> {
         let fits_all = |kernel: &&'static dyn Kernel| {
             self.probes.iter().all(|sizes| {
                 let metas = Metas::of(self.graph, node, sizes);
-                metas.is_ok_and(|metas| kernel.fits(&metas.call(node, sizes, self.caps)))
+                metas.is_ok_and(|metas| kernel.takes(&metas.call(node, sizes, self.caps)))
             })
         };
         let Some(first) = self.probes.first() else { return Ok(()) };

@@ -345,7 +345,7 @@ impl Session {
         let call = metas.call(node, sizes, self.gpu.caps());
         let usable = |launch: &&Launch| {
             let kernel = launch.kernel();
-            kernel.fits(&call) && kernel.scratch(&call).is_ok_and(|bytes| bytes <= step.scratch)
+            kernel.takes(&call) && kernel.scratch(&call).is_ok_and(|bytes| bytes <= step.scratch)
         };
         let bucket = self.graph.bucket(step.symbols, sizes);
         let tuned = step.tuned.iter().find(|(known, _)| *known == bucket);

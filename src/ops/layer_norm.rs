@@ -43,6 +43,8 @@ static KERNELS: [&dyn Kernel; 3] = [
 static ROWS: RowOp<LayerNorm> = RowOp {
     params: Params::FIELDS,
     vectors: true,
+    walks: 3,
+    reductions: 2,
     x: rows::first_operand,
     spec: |op, call, spec| {
         let spec = spec
@@ -129,6 +131,7 @@ pub static ENTRY: Entry = Entry {
     summary: "y = (h - mean) / sqrt(var + eps) * weight + bias, h = x + residual",
     kernels: &KERNELS,
     cases,
+    long_cases,
     build,
 };
 
@@ -144,12 +147,15 @@ fn build(request: &mut Request) -> Result<Built> {
     Ok((Arc::new(LayerNorm { eps, with_sum }), inputs))
 }
 
+/// Two exact passes in f32, in which a lane adds up at most a few thousand terms: a few units in the
+/// last place of results that are of order one.
+fn tolerance() -> Tolerance {
+    Tolerance::f32(4e-6, 4e-6)
+}
+
 fn cases() -> Vec<Case> {
     let mut rng = Rng::new(1);
     let mut cases = Vec::new();
-    // Two exact passes in f32 over at most a few thousand terms: a few units in the last
-    // place of results that are of order one.
-    let tolerance = || Tolerance::f32(4e-6, 4e-6);
     for (rows, cols) in rows::CASES {
         let operands = |rng: &mut Rng| {
             (
@@ -192,4 +198,16 @@ fn cases() -> Vec<Case> {
         Tolerance::exact(),
     ));
     cases
+}
+
+fn long_cases() -> Vec<Case> {
+    let mut rng = Rng::new(1);
+    let case = |(rows, cols): (usize, usize)| {
+        let [x, residual] = [(); 2].map(|()| Some(rng.tensor([rows, cols])));
+        let [weight, bias] = [(); 2].map(|()| Some(rng.tensor([cols])));
+        let inputs = vec![x, residual, weight, bias];
+        let op = LayerNorm { eps: 1e-5, with_sum: true };
+        Case::new(format!("{rows}x{cols} plus residual, with the sum"), op, inputs, tolerance())
+    };
+    rows::LONG.map(case).into()
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::kernel::{Dispatch, Needs, Part, Precision, Stage};
 use super::request::Request;
+use super::rounds::most_rounds;
 use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Spec};
@@ -118,10 +119,19 @@ pub trait Kernel: Send + Sync {
         Ok(0)
     }
 
-    /// Whether the kernel can compute this call.
+    /// Whether the kernel can compute this call, however long its loops run: see
+    /// [`takes`](#method.takes).
     fn fits(&self, _call: &Call<'_>) -> bool {
         true
     }
+
+    /// The most rounds of loops that one invocation of a stage runs in this call, all its loops
+    /// together: a function of the sizes and of how [`dispatch`](Kernel::dispatch) splits the work.
+    ///
+    /// A round is one evaluation of a loop's condition, the failing one included; loops marked
+    /// `// unroll` have none. Software drivers leave loops after [`MAX_ROUNDS`](super::MAX_ROUNDS),
+    /// so a kernel that states more is not run there.
+    fn rounds(&self, stage: usize, call: &Call<'_>) -> Result<u64>;
 
     /// A guess of its time among the op's kernels, in any unit: the least is preferred until
     /// tuning has measured. Asked only where [`fits`](Kernel::fits) holds.
@@ -143,6 +153,17 @@ impl fmt::Debug for dyn Kernel {
     }
 }
 
+impl dyn Kernel + '_ {
+    /// Whether the kernel gives right answers to this call on the call's device: it
+    /// [`fits`](Kernel::fits), and none of its invocations runs for more rounds than the device
+    /// allows.
+    pub fn takes(&self, call: &Call<'_>) -> bool {
+        let most = most_rounds(call.caps);
+        let bounded = |stage| self.rounds(stage, call).is_ok_and(|rounds| rounds <= most);
+        self.fits(call) && (0..self.stages().len()).all(bounded)
+    }
+}
+
 impl PartialEq for dyn Kernel {
     /// Names are unique.
     fn eq(&self, other: &Self) -> bool {
@@ -160,8 +181,11 @@ pub struct Entry {
     pub summary: &'static str,
     /// Kernels, in the order in which reports list them.
     pub kernels: &'static [&'static dyn Kernel],
-    /// The cases every kernel is tested with.
+    /// The cases every kernel is tested and certified with.
     pub cases: fn() -> Vec<Case>,
+    /// Cases whose loops run longest, which tests and `verify ops` add: 262,144 columns, sums of
+    /// 100,003 products. Too slow for a first start.
+    pub long_cases: fn() -> Vec<Case>,
     /// Builds an instance and its operands from named tensors and settings.
     pub build: fn(&mut Request) -> Result<Built>,
 }

@@ -47,6 +47,8 @@ static KERNELS: [&dyn Kernel; 3] = [
 static ROWS: RowOp<RmsNorm> = RowOp {
     params: Params::FIELDS,
     vectors: true,
+    walks: 2,
+    reductions: 1,
     x: by_head,
     spec: |op, call, spec| {
         let spec = spec
@@ -139,6 +141,7 @@ pub static ENTRY: Entry = Entry {
     summary: "y = h / sqrt(mean(h^2) + eps) * weight, h = x + residual",
     kernels: &KERNELS,
     cases,
+    long_cases,
     build,
 };
 
@@ -153,11 +156,14 @@ fn build(request: &mut Request) -> Result<Built> {
     Ok((Arc::new(op), inputs))
 }
 
+/// One sum of squares, no cancellation: a few units in the last place.
+fn tolerance() -> Tolerance {
+    Tolerance::f32(2e-6, 4e-6)
+}
+
 fn cases() -> Vec<Case> {
     let mut rng = Rng::new(2);
     let mut cases = Vec::new();
-    // One sum of squares, no cancellation: a few units in the last place.
-    let tolerance = || Tolerance::f32(2e-6, 4e-6);
     for (rows, cols) in rows::CASES {
         let (x, weight) = (rng.tensor([rows, cols]), rng.tensor([cols]));
         let residual = rng.tensor([rows, cols]);
@@ -186,4 +192,15 @@ fn cases() -> Vec<Case> {
         cases.push(Case::new(label, plain.clone(), inputs, tolerance()));
     }
     cases
+}
+
+fn long_cases() -> Vec<Case> {
+    let mut rng = Rng::new(2);
+    let case = |(rows, cols): (usize, usize)| {
+        let x = rng.tensor([rows, cols]);
+        let inputs = vec![Some(x), None, Some(rng.tensor([cols]))];
+        let op = RmsNorm { eps: 1e-6, unit_offset: false, with_sum: false };
+        Case::new(format!("{rows}x{cols}"), op, inputs, tolerance())
+    };
+    rows::LONG.map(case).into()
 }

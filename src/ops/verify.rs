@@ -88,7 +88,7 @@ pub(super) fn try_case(
         if metas.into_iter().any(|m| m.bytes() as u64 + GUARD > caps.max_binding) {
             return Some("larger than the device's largest binding");
         }
-        (!kernel.fits(call)).then_some("the variant does not take these shapes")
+        (!kernel.takes(call)).then_some("the variant does not take these shapes")
     })?;
     if let Some(why) = turned_away {
         return Ok(Outcome::NotRun(why.to_owned()));
@@ -108,7 +108,7 @@ pub fn verify_cpu(case: &Case) -> Outcome {
         .unwrap_or_else(|e| Outcome::Failed(e.to_string()))
 }
 
-/// Runs every case of one op on every variant (`Some`) or on the CPU route (`None`).
+/// Runs every case of one op, long ones included, on every variant (`Some`) or on the CPU route (`None`).
 pub fn verify_entry(gpu: Option<&Gpu>, entry: &'static Entry) -> Vec<Verdict> {
     let verdict = |kernel, case: &Case, outcome| Verdict {
         op: entry.name,
@@ -116,7 +116,7 @@ pub fn verify_entry(gpu: Option<&Gpu>, entry: &'static Entry) -> Vec<Verdict> {
         case: case.label.clone(),
         outcome,
     };
-    let cases = (entry.cases)();
+    let cases = [(entry.cases)(), (entry.long_cases)()].concat();
     let Some(gpu) = gpu else {
         return cases.iter().map(|c| verdict("cpu", c, verify_cpu(c))).collect();
     };

@@ -76,6 +76,21 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
+/// More keys than a step of generation has had yet, and a few queries to as many as tiles serve on
+/// software drivers.
+pub(super) fn long_cases() -> Vec<Case> {
+    let mut rng = Rng::new(8);
+    let case = |size: Size| {
+        let [b, _, _, _, s, _] = size;
+        let qkv = heads(&mut rng, size);
+        let op = Attention { causal: true, ..op(size) };
+        // A lane adds up to 2^16 weighted values one after the other, each sum rounded by 2^-25.
+        let tolerance = Tolerance { nmse: 1e-9, ..tolerance() };
+        Case { tolerance, ..case("long", size, op, qkv, [key_mask(b, s), None, None]) }
+    };
+    [[1, 2, 1, 1, 262_144, 8], [1, 1, 1, 3, 100_003, 12], [1, 1, 1, 2, 30_000, 8]].map(case).into()
+}
+
 /// Lengths around every block size, head sizes with and without whole vectors.
 fn sizes(rng: &mut Rng, cases: &mut Vec<Case>) {
     let none = || [None, None, None];

@@ -109,6 +109,12 @@ impl Attention {
         extent
     }
 
+    /// Most keys that a run of so many queries sees.
+    fn most_keys(&self, call: &Call<'_>, queries: usize) -> usize {
+        let keys = self.call_extent(call).kv_len;
+        self.window.map_or(keys, |window| keys.min(window.saturating_add(queries)))
+    }
+
     fn call_extent(&self, call: &Call<'_>) -> Extent {
         self.extent(call.input(Q).shape, call.input(K).shape, call.sizes)
     }
@@ -308,6 +314,7 @@ pub static ENTRY: Entry = Entry {
     summary: "out = softmax(softcap(scale q k^T) + bias) v over the keys each query sees",
     kernels: &KERNELS,
     cases: cases::cases,
+    long_cases: cases::long_cases,
     build: request::build,
 };
 

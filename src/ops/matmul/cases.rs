@@ -93,7 +93,8 @@ impl Plan {
 }
 
 /// `c u sum_k |x w|` per element of y, with u = 2^-24 and c = k/4 + 8: the kernels add at
-/// least four products apart before they join a sum, and a few more roundings follow.
+/// least four products apart before they join a sum, and a few more roundings follow. In long sums
+/// c = 8 sqrt(k), since roundings go either way (Higham and Mary 2019).
 fn bound(
     op: &Matmul,
     x: &Tensor,
@@ -109,7 +110,8 @@ fn bound(
         [Some(magnitudes(x)?), Some(magnitudes(weight)?), bias.map(magnitudes).transpose()?, None];
     let tensors: Vec<_> = operands.iter().map(Option::as_ref).collect();
     let args = crate::ops::op::Args { op: "matmul", tensors: &tensors, sizes: &Default::default() };
-    let c = s.k as f64 / 4.0 + 8.0;
+    let k = s.k as f64;
+    let c = (k / 4.0 + 8.0).min(8.0 * k.sqrt());
     let sums = super::cpu::reference(&plain, &args)?;
     let unit = 2f64.powi(-24);
     sums.iter()
@@ -192,5 +194,19 @@ pub fn cases() -> Vec<Case> {
         Plan::new("large values", Nt, [1, 40, 64]).epilogue(Silu).scale(1e18),
     ];
     let mut rng = Rng::new(2);
+    plans.into_iter().filter_map(|plan| plan.draw(&mut rng)).collect()
+}
+
+/// Sums of many products, and as many columns as the largest vocabulary has.
+pub fn long_cases() -> Vec<Case> {
+    use Layout::{Nn, Nt, Tn};
+    let plans = [
+        Plan::new("long sum, odd", Nt, [2, 3, 100_003]),
+        Plan::new("long sum, odd", Nn, [2, 3, 100_003]).dtype(DType::F16),
+        Plan::new("long sum, odd", Tn, [2, 3, 100_003]),
+        Plan::new("long sum", Nt, [1, 9, 100_008]),
+        Plan::new("many columns", Nt, [1, 262_144, 8]).dtype(DType::F16),
+    ];
+    let mut rng = Rng::new(3);
     plans.into_iter().filter_map(|plan| plan.draw(&mut rng)).collect()
 }

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::gpu::Spec;
 use crate::ops::kernel::{Dispatch, Needs, Precision, Stage};
 use crate::ops::op::{Call, Kernel};
+use crate::ops::rounds;
 use crate::tensor::DType;
 
 /// Subgroups of a workgroup, two by two.
@@ -155,5 +156,14 @@ impl Kernel for Cooperative {
 
     fn dispatch(&self, _stage: usize, call: &Call<'_>) -> Result<Dispatch> {
         launch::dispatch(call, self.tile(call), self.tile(call))
+    }
+
+    fn rounds(&self, _stage: usize, call: &Call<'_>) -> Result<u64> {
+        let (_, s, _) = launch::shape(call)?;
+        let (_, depth) = self.extent(call);
+        // A subgroup's part of a tile, an element of each lane at a time where it is ragged.
+        let part = self.tile(call) / 2;
+        let epilogue = (part * part).div_ceil(call.caps.subgroup.unwrap_or(32));
+        Ok(rounds::of_loop(s.k.div_ceil(depth as usize), 0) + rounds::of_loop(epilogue as usize, 0))
     }
 }

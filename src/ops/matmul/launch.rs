@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::gpu::{Spec, fold};
 use crate::ops::kernel::Dispatch;
 use crate::ops::op::Call;
+use crate::ops::rounds;
 use crate::tensor::DType;
 
 crate::params! {
@@ -29,6 +30,9 @@ pub(super) fn epilogue(op: &Matmul, call: &Call<'_>) -> Spec {
         .set("HAS_BIAS", call.has(BIAS))
         .set("HAS_RESIDUAL", call.has(RESIDUAL))
 }
+
+/// Rounds of `finish_four` in `shaders/shared/matmul_epilogue.wgsl`.
+pub(super) const FINISH_FOUR: u64 = rounds::of_loop(4, 0);
 
 /// Accessors of the same weights eight, four or one at a time.
 pub(super) fn weight_accessors(call: &Call<'_>) -> [&'static str; 3] {

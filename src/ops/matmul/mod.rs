@@ -206,6 +206,7 @@ pub static ENTRY: Entry = Entry {
     summary: "y = act(x weight + bias) + residual",
     kernels: &KERNELS,
     cases: cases::cases,
+    long_cases: cases::long_cases,
     build,
 };
 

@@ -5,6 +5,10 @@ use crate::error::Result;
 use crate::gpu::Spec;
 use crate::ops::kernel::{Dispatch, Needs, Stage};
 use crate::ops::op::{Call, Kernel};
+use crate::ops::rounds;
+
+/// Depth of a slab, as in `shaders/shared/stage_tile.wgsl`.
+const TILE_K: usize = 16;
 
 /// `shaders/matmul_tiled.wgsl` with square tiles of this side.
 pub(super) struct Tiled {
@@ -64,5 +68,10 @@ impl Kernel for Tiled {
 
     fn dispatch(&self, _stage: usize, call: &Call<'_>) -> Result<Dispatch> {
         launch::dispatch(call, self.side, self.side)
+    }
+
+    fn rounds(&self, _stage: usize, call: &Call<'_>) -> Result<u64> {
+        let (_, s, _) = launch::shape(call)?;
+        Ok(rounds::of_loop(s.k.div_ceil(TILE_K), 0) + rounds::of_loop(16, launch::FINISH_FOUR))
     }
 }
