@@ -2,11 +2,10 @@
 // and min-p columns; at temperature 0 the first column that holds the row's largest value.
 //
 // x: [rows, cols]; settings: [6], see below; index: [rows]. One workgroup per row; lane l takes columns
-// l, l + THREADS, ..., STEPS of them a round, since rows are walked up to 67 times and the rounds of an
-// invocation are limited. The sets are found by their smallest value: floats are compared as integers
-// of the same order ("keys"), and the bound is built bit by bit from the highest, each bit by one sum
-// over the row. The draw is Gumbel's: the largest of x / temperature + g, where g = -log(-log(u)) and u
-// comes from a hash of seed, step, row and column, so that no state is kept.
+// l, l + THREADS, ... The sets are found by their smallest value: floats are compared as integers of
+// the same order ("keys"), and the bound is built from the highest digit on, two bits at a time, by
+// three sums in one walk over the row. The draw is Gumbel's: the largest of x / temperature + g, where
+// g = -log(-log(u)) and u comes from a hash of seed, step, row and column, so that no state is kept.
 //
 // Safety: a row is checked against `rows` before use and columns are below `cols`, so every index is
 // below rows * cols, the size of x, or below rows. winner() writes its memory before it reads it.
@@ -25,8 +24,10 @@ var<immediate> params: Params;
 @group(0) @binding(1) var<storage, read> settings: array<u32>;    // [6]
 @group(0) @binding(2) var<storage, read_write> index: array<u32>; // [rows]
 
-// Columns of a lane per round.
-const STEPS: u32 = 8u;
+// Columns of a lane per round of the walks that look for a bound, and what lies between the first and
+// the last of them.
+const STEPS: u32 = 4u;
+const LAST: u32 = (STEPS - 1u) * THREADS;
 
 // An integer that orders as the value does; 0 for a NaN.
 fn key_of(value: f32) -> u32 {
@@ -55,33 +56,49 @@ fn weight(value: f32, top: f32, scale: f32) -> f32 {
     return exp(max((value - top) * scale, -87.0));
 }
 
-// How many columns of the row have a key of at least `bound`.
-fn count_from(bound: u32, start: u32, lane: u32) -> f32 {
-    var count = 0.0;
-    for (var first = lane; first < params.cols; first += STEPS * THREADS) {
+// How many columns of the row have keys of at least these.
+fn counts_from(bounds: vec3<u32>, start: u32, lane: u32) -> vec3<f32> {
+    var counts = vec3(0.0);
+    var c = lane;
+    for (; c + LAST < params.cols; c += STEPS * THREADS) {
         for (var s = 0u; s < STEPS; s++) { // unroll
-            let c = first + s * THREADS;
-            if (c < params.cols) {
-                count += select(0.0, 1.0, key_of(x[start + c]) >= bound);
-            }
+            let key = key_of(x[start + c + s * THREADS]);
+            counts += select(vec3(0.0), vec3(1.0), vec3(key) >= bounds);
         }
     }
-    return reduce_sum(count, lane);
+    for (; c < params.cols; c += THREADS) {
+        counts += select(vec3(0.0), vec3(1.0), vec3(key_of(x[start + c])) >= bounds);
+    }
+    return reduce_sums(counts, lane);
 }
 
 // What those columns weigh.
-fn mass_from(bound: u32, start: u32, lane: u32, top: f32, scale: f32) -> f32 {
-    var mass = 0.0;
-    for (var first = lane; first < params.cols; first += STEPS * THREADS) {
+fn masses_from(bounds: vec3<u32>, start: u32, lane: u32, top: f32, scale: f32) -> vec3<f32> {
+    var masses = vec3(0.0);
+    var c = lane;
+    for (; c + LAST < params.cols; c += STEPS * THREADS) {
         for (var s = 0u; s < STEPS; s++) { // unroll
-            let c = first + s * THREADS;
-            if (c < params.cols) {
-                let value = x[start + c];
-                mass += select(0.0, weight(value, top, scale), key_of(value) >= bound);
-            }
+            let value = x[start + c + s * THREADS];
+            let mass = vec3(weight(value, top, scale));
+            masses += select(vec3(0.0), mass, vec3(key_of(value)) >= bounds);
         }
     }
-    return reduce_sum(mass, lane);
+    for (; c < params.cols; c += THREADS) {
+        let value = x[start + c];
+        let mass = vec3(weight(value, top, scale));
+        masses += select(vec3(0.0), mass, vec3(key_of(value)) >= bounds);
+    }
+    return reduce_sums(masses, lane);
+}
+
+fn reduce_sums(sums: vec3<f32>, lane: u32) -> vec3<f32> {
+    return vec3(reduce_sum(sums.x, lane), reduce_sum(sums.y, lane), reduce_sum(sums.z, lane));
+}
+
+// How many of three falling numbers are true: the digit that is the largest with its bound reached.
+fn digit(reached: vec3<bool>) -> u32 {
+    let ones = select(vec3(0u), vec3(1u), reached);
+    return ones.x + ones.y + ones.z;
 }
 
 @compute @workgroup_size(THREADS)
@@ -106,31 +123,27 @@ fn main(
     var bound = 0u;
     if (drawn) {
         var largest = -3e38;
-        for (var first = lane; first < params.cols; first += STEPS * THREADS) {
-            for (var s = 0u; s < STEPS; s++) { // unroll
-                let c = first + s * THREADS;
-                if (c < params.cols) {
-                    largest = max(largest, x[start + c]);
-                }
-            }
+        for (var c = lane; c < params.cols; c += THREADS) {
+            largest = max(largest, x[start + c]);
         }
         let top = reduce_max(largest, lane);
         if (top_k > 0u && top_k < params.cols) {
             // The largest key that at least top_k columns reach.
-            for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
-                let count = count_from(bound | bit, start, lane);
-                bound |= select(0u, bit, count >= f32(top_k));
+            for (var one = 1u << 30u; one > 0u; one >>= 2u) {
+                let counts = counts_from(bound + one * vec3(1u, 2u, 3u), start, lane);
+                bound += one * digit(counts >= vec3(f32(top_k)));
             }
         }
         if (top_p < 1.0) {
-            let wanted = top_p * mass_from(bound, start, lane, top, scale);
-            // The largest key whose columns and those above reach the probability; bits of the first
+            let wanted = top_p * masses_from(vec3(bound), start, lane, top, scale).x;
+            // The largest key whose columns and those above reach the probability; digits of the first
             // bound stay, since all columns above it reach it.
             var reach = 0u;
-            for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
-                let total = mass_from(max(reach | bit, bound), start, lane, top, scale);
+            for (var one = 1u << 30u; one > 0u; one >>= 2u) {
+                let tried = max(reach + one * vec3(1u, 2u, 3u), vec3(bound));
+                let masses = masses_from(tried, start, lane, top, scale);
                 // At least the best column stays, also at top_p 0.
-                reach |= select(0u, bit, total > 0.0 && total >= wanted);
+                reach += one * digit((masses > vec3(0.0)) & (masses >= vec3(wanted)));
             }
             bound = max(bound, reach);
         }
@@ -142,20 +155,15 @@ fn main(
     let stream = hash(row ^ hash(params.step ^ hash(settings[4] ^ hash(settings[5]))));
     var value = -3.4e38;
     var column = params.cols - 1u;
-    for (var first = lane; first < params.cols; first += STEPS * THREADS) {
-        for (var s = 0u; s < STEPS; s++) { // unroll
-            let c = first + s * THREADS;
-            if (c < params.cols) {
-                var v = x[start + c];
-                if (drawn) {
-                    let noise = gumbel(hash(stream + hash(c ^ stream)));
-                    v = select(-3.4e38, v * scale + noise, key_of(v) >= bound);
-                }
-                if (v > value) {
-                    value = v;
-                    column = c;
-                }
-            }
+    for (var c = lane; c < params.cols; c += THREADS) {
+        var v = x[start + c];
+        if (drawn) {
+            let noise = gumbel(hash(stream + hash(c ^ stream)));
+            v = select(-3.4e38, v * scale + noise, key_of(v) >= bound);
+        }
+        if (v > value) {
+            value = v;
+            column = c;
         }
     }
     let best = winner(value, column, lane);

@@ -3,11 +3,11 @@
 
 // The first `count` of four consecutive elements, zeros for the rest.
 fn x_quad(offset: u32, count: u32) -> vec4<f32> {
-    var quad = vec4(0.0);
-    for (var j = 0u; j < 4u; j++) { // unroll
-        if (j < count) {
-            quad[j] = x[offset + j];
-        }
+    if (count == 0u) {
+        return vec4(0.0);
     }
-    return quad;
+    // Without a loop, whose rounds would count per quad, and without a branch per element.
+    let at = offset + min(vec4(0u, 1u, 2u, 3u), vec4(count - 1u));
+    let quad = vec4(x[at.x], x[at.y], x[at.z], x[at.w]);
+    return select(vec4(0.0), quad, vec4(0u, 1u, 2u, 3u) < vec4(count));
 }

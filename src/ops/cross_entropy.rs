@@ -182,6 +182,5 @@ fn long_cases() -> Vec<Case> {
         let op = CrossEntropy { ignored: -100, smoothing: 0.1 };
         Case::new(format!("{rows}x{cols}, smoothing 0.1"), op, inputs, tolerance())
     };
-    // The second is no more than what a subgroup walks.
     [rows::LONG[0], rows::LONG[1], (3, 50_257)].map(&mut case).into()
 }

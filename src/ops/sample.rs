@@ -137,8 +137,10 @@ impl Sampling {
     }
 }
 
-/// Columns of a lane per round, as in the shader.
-const STEPS: usize = 8;
+/// Columns of a lane per round of the walks that look for a bound, as in the shader.
+const STEPS: usize = 4;
+/// Digits of a bound, two bits each.
+const DIGITS: usize = 16;
 
 fn spec(_op: &Sample, call: &Call<'_>) -> Spec {
     Spec::new().set("THREADS", rows::threads(call.input(0).shape.last(), call.caps))
@@ -154,11 +156,13 @@ fn dispatch(op: &Sample, call: &Call<'_>) -> Dispatch {
 fn rounds(_op: &Sample, call: &Call<'_>) -> u64 {
     let cols = call.input(X).shape.last();
     let threads = rows::threads(cols, call.caps);
-    let walk = rounds::of_loop(cols.div_ceil(STEPS * threads as usize), 0);
-    let sum = walk + rounds::of_tree(threads);
-    // The largest value, the top-k bound bit by bit, the weight of all, the top-p bound, the draw.
-    let bound = rounds::of_loop(32, sum);
-    sum + bound + sum + bound + sum
+    let turns = |steps: usize| cols.div_ceil(steps * threads as usize);
+    let once = rounds::of_loop(turns(1), 0) + rounds::of_tree(threads);
+    let tail = rounds::of_loop(STEPS - 1, 0);
+    let three = rounds::of_loop(turns(STEPS), 0) + tail + 3 * rounds::of_tree(threads);
+    let bound = rounds::of_loop(DIGITS, three);
+    // The largest value, the top-k bound, the weight of all above it, the top-p bound, the draw.
+    once + bound + three + bound + once
 }
 
 impl Op for Sample {

@@ -72,6 +72,8 @@ impl Kernel for Tiled {
 
     fn rounds(&self, _stage: usize, call: &Call<'_>) -> Result<u64> {
         let (_, s, _) = launch::shape(call)?;
-        Ok(rounds::of_loop(s.k.div_ceil(TILE_K), 0) + rounds::of_loop(16, launch::FINISH_FOUR))
+        // Each round of the inner loop takes two of k.
+        let slab = rounds::of_loop(TILE_K / 2, 0);
+        Ok(rounds::of_loop(s.k.div_ceil(TILE_K), slab) + rounds::of_loop(16, launch::FINISH_FOUR))
     }
 }
