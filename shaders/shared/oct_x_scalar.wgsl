@@ -1,4 +1,4 @@
-// x of f32 an element at a time, at any offset. Same functions as oct_x_f32.
+// x an element at a time, at any offset. Same functions as oct_x_f32.
 #import halves
 #import x_scalar
 

@@ -196,7 +196,7 @@ fn check(policy: &Policy, graph: &Graph) -> Result<()> {
 }
 
 /// What a mode means for this graph on such a device.
-fn precision(mode: PrecisionMode, graph: &Graph, caps: &Caps) -> Precision {
+pub(super) fn precision(mode: PrecisionMode, graph: &Graph, caps: &Caps) -> Precision {
     let halves = || {
         let metas = graph.weights().into_iter().map(|w| w.meta());
         let mut matrices = metas.filter(|m| m.shape.rank() > 1).peekable();

@@ -1,7 +1,7 @@
 //! `y = f(x)`, element by element, for the activation functions transformers use
 //! (formulas and sources at [`Activation`]).
 //!
-//! Shapes: x, y of any shape.
+//! Shapes: x, y of any shape. y may be stored in f16.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
 use super::request::Request;
 use super::rng::Rng;
 use super::single::{Single, no_loops};
+use super::store::stored;
 use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
 use crate::gpu::Spec;
@@ -118,8 +119,8 @@ pub struct Activate {
 static KERNELS: [&dyn Kernel; 1] =
     [&Single::new(crate::shader!("activation_map"), Params::FIELDS, spec, dispatch, no_loops)];
 
-fn spec(op: &Activate, _call: &Call<'_>) -> Spec {
-    Spec::new().feature("ACT", op.activation.code())
+fn spec(op: &Activate, call: &Call<'_>) -> Spec {
+    stored(Spec::new().feature("ACT", op.activation.code()), call, false)
 }
 
 fn dispatch(_op: &Activate, call: &Call<'_>) -> Dispatch {
@@ -154,6 +155,10 @@ impl Op for Activate {
             [Some(x)] => Err(Error::op(self.name(), format!("x {x} must be f32"))),
             _ => Err(Error::op(self.name(), "expected one operand, x")),
         }
+    }
+
+    fn stores_f16(&self, _i: usize) -> bool {
+        true
     }
 
     fn reference(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {
@@ -270,7 +275,10 @@ fn cases(activation: Activation) -> Vec<Case> {
     let x = x.unwrap_or_else(|_| unreachable!("as many values as elements"));
     // 3e38 would drown the other elements' error in the mean; each is held to its own bound.
     let bound = vec![0.0; edges.len() * 2];
-    cases.push(Case::new("edges", op, vec![Some(x)], tolerance().with_bound(bound)));
+    let edges = Case::new("edges", op.clone(), vec![Some(x)], tolerance().with_bound(bound));
+    cases.extend([edges.clone(), edges.narrowed()]);
+    let x = rng.tensor_with([131], |r| r.normal() * 4.0);
+    cases.push(Case::new("131 elements", op, vec![Some(x)], tolerance()).narrowed());
     cases
 }
 

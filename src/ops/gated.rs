@@ -1,7 +1,8 @@
 //! `y = f(gate) * up`: the gated feed-forward's middle (SwiGLU, GEGLU, ReGLU).
 //!
 //! Shapes: gate, up, y `[.., C]`; or, without `up`, gate `[.., 2C]` whose rows hold the gate
-//! first and then what it scales. Source: Shazeer 2020, "GLU Variants Improve Transformer".
+//! first and then what it scales. y may be stored in f16. Source: Shazeer 2020, "GLU Variants
+//! Improve Transformer".
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
 use super::request::Request;
 use super::rng::Rng;
 use super::single::{Single, no_loops};
+use super::store::stored;
 use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
 use crate::gpu::Spec;
@@ -32,7 +34,8 @@ static KERNELS: [&dyn Kernel; 1] =
     [&Single::new(crate::shader!("gated"), RowParams::FIELDS, spec, dispatch, no_loops)];
 
 fn spec(op: &Gated, call: &Call<'_>) -> Spec {
-    Spec::new().feature("ACT", op.activation.code()).set("PACKED", !call.has(UP))
+    let spec = Spec::new().feature("ACT", op.activation.code()).set("PACKED", !call.has(UP));
+    stored(spec, call, false)
 }
 
 fn dispatch(_op: &Gated, call: &Call<'_>) -> Dispatch {
@@ -76,6 +79,10 @@ impl Op for Gated {
                 fail(format!("gate {gate} without `up` must have an even innermost dimension"))
             }
         }
+    }
+
+    fn stores_f16(&self, _i: usize) -> bool {
+        true
     }
 
     fn reference(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {
@@ -171,8 +178,12 @@ fn cases(activation: Activation) -> Vec<Case> {
         cases.push(Case::new(label, op.clone(), vec![Some(gate), Some(up)], tolerance()));
         let packed = rng.tensor([rows, 2 * cols]);
         let label = format!("{rows}x{cols} packed");
-        cases.push(Case::new(label, op.clone(), vec![Some(packed), None], tolerance()));
+        let case = Case::new(label, op.clone(), vec![Some(packed), None], tolerance());
+        cases.extend([case.clone(), case.narrowed()]);
     }
+    // Products beyond the range of f16.
+    let [gate, up] = [(); 2].map(|()| Some(rng.tensor_with([5, 33], |r| r.normal() * 400.0)));
+    cases.push(Case::new("large values", op, vec![gate, up], tolerance()).narrowed());
     cases
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Shapes: x, residual, y, sum `[.., C]`; weight, bias `[C]`. `residual`, `weight` and `bias`
 //! may be absent; `sum` is `h`, produced on request for pre-norm models. Biased variance.
+//! y may be stored in f16.
 //! Source: Ba, Kiros and Hinton 2016, "Layer Normalization".
 
 use std::sync::Arc;
@@ -90,6 +91,11 @@ impl Op for LayerNorm {
             return fail(format!("eps {} must be finite and not negative", self.eps));
         }
         Ok(vec![x.clone(); self.outputs().len()])
+    }
+
+    fn stores_f16(&self, i: usize) -> bool {
+        // The sum is the residual stream.
+        i == 0
     }
 
     fn reference(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {
@@ -182,6 +188,25 @@ fn cases() -> Vec<Case> {
         ));
     }
     let x = rng.tensor_with([3, 96], |r| r.normal() * 1e4);
+    for (rows, cols) in rows::NARROW_CASES {
+        let (x, residual, weight, bias) = (
+            rng.tensor([rows, cols]),
+            rng.tensor([rows, cols]),
+            rng.tensor([cols]),
+            rng.tensor([cols]),
+        );
+        let op = LayerNorm { eps: 1e-5, with_sum: false };
+        let inputs = vec![Some(x.clone()), None, Some(weight.clone()), Some(bias.clone())];
+        cases.push(Case::new(format!("{rows}x{cols}"), op, inputs, tolerance()).narrowed());
+        let op = LayerNorm { eps: 1e-5, with_sum: true };
+        let inputs = vec![Some(x), Some(residual), Some(weight), Some(bias)];
+        let label = format!("{rows}x{cols} plus residual, with the sum");
+        cases.push(Case::new(label, op, inputs, tolerance()).narrowed());
+    }
+    let weight = rng.tensor_with([96], |r| r.normal() * 6e4);
+    let inputs = vec![Some(rng.tensor([5, 96])), None, Some(weight), None];
+    let op = LayerNorm { eps: 1e-5, with_sum: false };
+    cases.push(Case::new("beyond the range of f16", op, inputs, tolerance()).narrowed());
     let plain = LayerNorm { eps: 1e-5, with_sum: false };
     cases.push(Case::new(
         "large values, no affine",

@@ -43,6 +43,7 @@ mod scale;
 mod select;
 mod single;
 mod softmax;
+mod store;
 mod tolerance;
 mod tune;
 mod verify;

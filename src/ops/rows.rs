@@ -6,6 +6,7 @@
 use super::kernel::{Dispatch, Needs, Stage};
 use super::op::{Call, Kernel, Op};
 use super::rounds::{self, MAX_ROUNDS};
+use super::store::stored;
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Field, ParamBytes, ShaderSource, Spec, fold};
 use crate::tensor::{DType, Shape, SymMeta};
@@ -181,6 +182,8 @@ impl<O: Op> Kernel for Rows<O> {
             4 => spec.import("elem_f32", "elem_vec4"),
             _ => spec,
         };
+        let vectors = self.way == Way::Registers || self.width(cols) == 4;
+        let spec = if call.op.stores_f16(0) { stored(spec, call, vectors) } else { spec };
         Ok((self.of.spec)(call.instance()?, call, spec))
     }
 
@@ -214,6 +217,11 @@ pub(super) fn columns(op: &'static str, name: &str, x: &SymMeta) -> Result<usize
         Error::op(op, message)
     })
 }
+
+/// Shapes that norms with results in f16 are tested with: of an odd number of halves, of whole
+/// vectors, and of more of both than one lane holds.
+pub(super) const NARROW_CASES: [(usize, usize); 6] =
+    [(1, 1), (3, 65), (5, 28), (131, 96), (2, 1031), (2, 4100)];
 
 /// Long rows: the largest vocabulary, and a length that is no whole number of vectors.
 pub(super) const LONG: [(usize, usize); 2] = [(2, 262_144), (2, 100_003)];

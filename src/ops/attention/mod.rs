@@ -3,7 +3,8 @@
 //! over the keys `j` that query `i` sees; a query that sees none gets 0.
 //!
 //! One fused family, memory linear in tokens. Letters: B batch, T queries, S keys, H query heads,
-//! G key/value heads, D elements per head. Operands `q k v key_mask? bias? bucket?`, result `out`.
+//! G key/value heads, D elements per head. Operands `q k v key_mask? bias? bucket?`, result `out`,
+//! which may be stored in f16.
 //!
 //! Sources: Vaswani et al. 2017, "Attention Is All You Need"; Milakov and Gimelshein 2018,
 //! "Online normalizer calculation for softmax"; Dao et al. 2022, "FlashAttention"; softcap from
@@ -267,6 +268,10 @@ impl Op for Attention {
             HeadLayout::Tokens => q.clone().with_last(self.n_heads * self.head_dim),
             HeadLayout::Heads => q.clone(),
         }])
+    }
+
+    fn stores_f16(&self, _i: usize) -> bool {
+        true
     }
 
     fn reference(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {

@@ -51,7 +51,11 @@ impl Kernel for Gemv {
     fn spec(&self, _stage: usize, call: &Call<'_>) -> Result<Spec> {
         let (op, ..) = launch::shape(call)?;
         let [eight, ..] = launch::weight_accessors(call);
-        let spec = launch::epilogue(op, call).import("weight8_f32", eight).set("ROWS", self.rows);
+        let [four, _] = launch::x_accessors(call);
+        let spec = launch::epilogue(op, call)
+            .import("x_f32", four)
+            .import("weight8_f32", eight)
+            .set("ROWS", self.rows);
         Ok(match call.caps.subgroup {
             Some(size) => spec.import("reduce_workgroup", "reduce_subgroup").set("THREADS", size),
             None => spec,

@@ -56,7 +56,9 @@ impl Kernel for Subgroup {
     fn spec(&self, _stage: usize, call: &Call<'_>) -> Result<Spec> {
         let (op, ..) = launch::shape(call)?;
         let [_, four, _] = launch::weight_accessors(call);
+        let [x_four, _] = launch::x_accessors(call);
         Ok(launch::epilogue(op, call)
+            .import("x_f32", x_four)
             .import("weight_f32", four)
             .set("W_TRANSPOSED", op.layout.w_transposed())
             .set("ROW_BLOCKS", self.blocks)

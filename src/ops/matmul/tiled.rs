@@ -63,7 +63,11 @@ impl Kernel for Tiled {
             .set("W_TRANSPOSED", op.layout.w_transposed())
             .set("TILE_M", self.side)
             .set("TILE_N", self.side);
-        Ok(if self.quads { spec.import("x_scalar", "x_vec4") } else { spec })
+        let [x_four, x_one] = launch::x_accessors(call);
+        Ok(match self.quads {
+            true => spec.import("x_scalar", "x_vec4").import("x_f32", x_four),
+            false => spec.import("x_f32_scalar", x_one),
+        })
     }
 
     fn dispatch(&self, _stage: usize, call: &Call<'_>) -> Result<Dispatch> {
