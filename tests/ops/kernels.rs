@@ -58,7 +58,7 @@ fn spec(case: &Case, kernel: &dyn Kernel, gpu: &Gpu, subgroup: Option<u32>) -> O
     let caps = Caps { subgroup, ..gpu.caps().clone() };
     let specs = |call: &Call<'_>| {
         let stages = 0..kernel.stages().len();
-        kernel.fits(call).then(|| stages.map(|s| kernel.spec(s, call).expect("a spec")).collect())
+        kernel.takes(call).then(|| stages.map(|s| kernel.spec(s, call).expect("a spec")).collect())
     };
     case.with_call(&caps, specs).expect("a case passes its op's checks")
 }

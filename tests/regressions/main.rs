@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod rounds;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
