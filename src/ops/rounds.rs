@@ -10,14 +10,14 @@ use crate::gpu::Caps;
 /// summed is missing.
 pub const MAX_ROUNDS: u64 = 65_535;
 
-/// The most rounds of one invocation on this device. GPUs have no such limit: their watchdogs count
-/// seconds, of which even a million rounds take few, and a kernel turned away there would be a
-/// right answer refused.
+/// The most rounds of one invocation on this device. GPUs count none: their watchdogs count seconds,
+/// and a million rounds take less than one. To turn a kernel away there would be to refuse a right
+/// answer.
 pub fn most_rounds(caps: &Caps) -> u64 {
     if caps.software { MAX_ROUNDS } else { u64::MAX }
 }
 
-/// Rounds of a loop that is entered `turns` times, and of the loops inside it: `inner` each time.
+/// Rounds of a loop whose body runs `turns` times, and of the loops in that body: `inner` each time.
 pub const fn of_loop(turns: usize, inner: u64) -> u64 {
     (turns as u64).saturating_mul(1 + inner).saturating_add(1)
 }

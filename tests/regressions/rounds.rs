@@ -3,7 +3,7 @@
 //! always.
 
 use tilewright::Tensor;
-use tilewright::gpu::{Gpu, GpuOptions};
+use tilewright::gpu::Gpu;
 use tilewright::ops::{
     Activation, Case, CrossEntropy, Layout, Matmul, Op, Rng, RunOptions, Sample, Sampling, Softmax,
     Tolerance, run,
@@ -24,7 +24,7 @@ fn check(gpu: &Gpu, label: &str, op: impl Op, inputs: Vec<Option<Tensor>>, toler
 #[test]
 fn tokens_are_drawn_from_a_vocabulary_of_128256() {
     const VOCABULARY: usize = 128_256;
-    let gpu = common::open(GpuOptions::default());
+    let gpu = common::shared();
     let mut logits: Vec<f32> = {
         let mut rng = Rng::new(1);
         (0..VOCABULARY).map(|_| rng.normal()).collect()
@@ -51,7 +51,7 @@ fn tokens_are_drawn_from_a_vocabulary_of_128256() {
 
 #[test]
 fn rows_of_50257_columns_have_their_whole_sum() {
-    let gpu = common::open(GpuOptions::default());
+    let gpu = common::shared();
     let mut rng = Rng::new(2);
     // So many rows that workgroups of a software driver would walk four each.
     let (rows, cols) = (256, 50_257);
@@ -67,7 +67,7 @@ fn rows_of_50257_columns_have_their_whole_sum() {
 
 #[test]
 fn products_sum_over_more_than_25000_elements() {
-    let gpu = common::open(GpuOptions::default());
+    let gpu = common::shared();
     let mut rng = Rng::new(3);
     // Up to 100,003 additions one after the other, each rounded by up to 2^-24 of the sum.
     let tolerance = Tolerance { nmse: 1e-8, ..Tolerance::f32(0.0, 1e-4) };
