@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tilewright::Tensor;
-use tilewright::gpu::{Gpu, GpuOptions};
+use tilewright::gpu::Gpu;
 use tilewright::ops::bench::Timer;
 use tilewright::ops::{Entry, Op, Prepared, Request, Rng, RunOptions, registry};
 use tilewright::tensor::Sizes;
@@ -112,7 +112,7 @@ fn subjects(gpu: &Gpu, entry: &'static Entry) -> Vec<Subject> {
 }
 
 fn ops(criterion: &mut Criterion) {
-    let gpu = common::open(GpuOptions::default());
+    let gpu = common::shared();
     let timer = Timer::new(&gpu).unwrap_or_else(|e| panic!("no clock: {e}"));
     eprintln!("on {}, by its {}", gpu.caps().name, timer.clock().name());
     for entry in registry() {

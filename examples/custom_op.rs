@@ -12,7 +12,8 @@ use std::sync::Arc;
 use tilewright::gpu::{GpuOptions, NO_ADAPTER_HELP, ShaderSource, Spec, adapters, fold};
 use tilewright::graph::{DeviceWeights, Graph, Session, SessionOptions, Size};
 use tilewright::ops::{
-    Args, Call, Case, Cost, Dispatch, Entry, Op, Outcome, Rng, Single, Tolerance, verify_entry,
+    Args, Call, Case, Cost, Dispatch, Entry, Op, Outcome, Rng, Single, Tolerance, no_loops,
+    verify_entry,
 };
 use tilewright::tensor::{DType, SymMeta, Tensor};
 use tilewright::{Error, Result};
@@ -55,6 +56,7 @@ static KERNEL: Single<HardSwish> = Single::checked(
         let count = call.output(0).shape.numel();
         Dispatch::new(&Params { count: count as u32 }, fold(count.div_ceil(64)))
     },
+    no_loops,
 );
 
 static ENTRY: Entry = Entry {
@@ -63,6 +65,8 @@ static ENTRY: Entry = Entry {
     summary: "y = x min(max(x + 3, 0), 6) / 6",
     kernels: &[&KERNEL],
     cases,
+    // Nothing in the kernel grows with the sizes.
+    long_cases: Vec::new,
     build: |request| Ok((Arc::new(HardSwish), vec![Some(request.need(&["x"])?)])),
 };
 

@@ -5,6 +5,7 @@
 // Safety: every index is checked against `count`, the size of x and y, before use.
 #import fold
 #import activation
+#import store_f32
 
 struct Params {
     count: u32,
@@ -12,7 +13,7 @@ struct Params {
 var<immediate> params: Params;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;       // [count]
-@group(0) @binding(1) var<storage, read_write> y: array<f32>; // [count]
+@group(0) @binding(1) var<storage, read_write> y: array<Stored>; // [count]
 
 @compute @workgroup_size(64)
 fn main(
@@ -22,6 +23,6 @@ fn main(
 ) {
     let i = fold(workgroup, grid) * 64u + lane;
     if (i < params.count) {
-        y[i] = activate(x[i]);
+        y[i] = stored(activate(x[i]));
     }
 }

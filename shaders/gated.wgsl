@@ -7,6 +7,7 @@
 // large, or gate is twice as large and indexed below 2 cols within row i / cols.
 #import fold
 #import activation
+#import store_f32
 
 const PACKED: bool = false;
 
@@ -18,7 +19,7 @@ var<immediate> params: Params;
 
 @group(0) @binding(0) var<storage, read> gate: array<f32>;    // [rows, cols] or [rows, 2 cols]
 @group(0) @binding(1) var<storage, read> up: array<f32>;      // [rows, cols]
-@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [rows, cols]
+@group(0) @binding(2) var<storage, read_write> y: array<Stored>; // [rows, cols]
 
 @compute @workgroup_size(64)
 fn main(
@@ -33,8 +34,8 @@ fn main(
     if (PACKED) {
         // Element i of row r is column i - r cols: 2 r cols + that column = i + r cols.
         let at = i + i / params.cols * params.cols;
-        y[i] = activate(gate[at]) * gate[at + params.cols];
+        y[i] = stored(activate(gate[at]) * gate[at + params.cols]);
     } else {
-        y[i] = activate(gate[i]) * up[i];
+        y[i] = stored(activate(gate[i]) * up[i]);
     }
 }

@@ -12,11 +12,12 @@
 #import reduce_workgroup
 #import norm_operands
 #import sum_discard
+#import store_f32
 
 const HAS_BIAS: bool = true;
 
 @group(0) @binding(3) var<storage, read> bias: array<Elem>;    // [cols]
-@group(0) @binding(4) var<storage, read_write> y: array<Elem>; // [rows, cols]
+@group(0) @binding(4) var<storage, read_write> y: array<Stored>; // [rows, cols]
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -50,7 +51,7 @@ fn main(
             if (HAS_BIAS) {
                 out += bias[c];
             }
-            y[start + c] = out;
+            y[start + c] = stored(out);
         }
     }
 }

@@ -12,11 +12,12 @@
 #import row_registers
 #import norm_operands
 #import sum_discard
+#import store_f32
 
 const HAS_BIAS: bool = true;
 
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;    // [COLS]
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>; // [rows, COLS]
+@group(0) @binding(4) var<storage, read_write> y: array<Stored>; // [rows, COLS]
 
 fn bias_at(c: u32) -> vec4<f32> {
     if (HAS_BIAS) {
@@ -79,7 +80,7 @@ fn main(
                     s = scale_at(c);
                     b = bias_at(c);
                 }
-                y[start + c] = (h[k] - mean) * scale * s + b;
+                y[start + c] = stored((h[k] - mean) * scale * s + b);
             }
         }
     }

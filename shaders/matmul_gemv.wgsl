@@ -12,6 +12,7 @@
 #import fold
 #import reduce_workgroup
 #import matmul_params
+#import x_f32
 #import weight8_f32
 #import matmul_epilogue
 
@@ -20,8 +21,6 @@ const COLS: u32 = 8u;
 // One workgroup computes all rows of COLS columns.
 const TILE_M: u32 = ROWS;
 const TILE_N: u32 = COLS;
-
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>; // [batch, m, k / 4]
 
 // Totals of columns 4h .. 4h + 4 of row r, at 2r + h.
 var<workgroup> sh_totals: array<vec4<f32>, 2u * ROWS>;
@@ -74,8 +73,8 @@ fn main(
         let second = load_columns(w1 + kk);
         for (var r = 0u; r < ROWS; r++) { // unroll
             // A row vector times a matrix is a dot product per column.
-            let low = x[x_at[r] + kk / 4u];
-            let high = x[x_at[r] + kk / 4u + 1u];
+            let low = load_x4(x_at[r] + kk / 4u);
+            let high = load_x4(x_at[r] + kk / 4u + 1u);
             sums[2u * r] += low * first.low + high * first.high;
             sums[2u * r + 1u] += low * second.low + high * second.high;
         }

@@ -14,6 +14,7 @@
 // residual are guarded by row < m and column < n.
 #import fold
 #import matmul_params
+#import x_f32
 #import weight_f32
 #import matmul_epilogue
 
@@ -24,8 +25,6 @@ const TILE_M: u32 = 8u * ROW_BLOCKS;
 const TILE_N: u32 = 8u * SUBGROUP;
 // Columns of one half of the tile.
 const HALF_N: u32 = 4u * SUBGROUP;
-
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>; // [batch, m, k / 4]
 
 // Four k of the eight rows of a block: row r in every lane l with l % 8 == r. `high` serves
 // subgroups of four lanes, which hold rows 4..8 there.
@@ -52,9 +51,9 @@ fn block_start(sample: u32, row: u32, lane: u32) -> vec2<u32> {
 }
 
 fn load_rows(at: vec2<u32>) -> Rows {
-    let low = x[at.x];
+    let low = load_x4(at.x);
     if (SUBGROUP < 8u) {
-        return Rows(low, x[at.y]);
+        return Rows(low, load_x4(at.y));
     }
     return Rows(low, low);
 }

@@ -90,15 +90,18 @@ fn main(
         for (var i = 0u; i < W_QUADS; i++) { // unroll
             w_next[i] = fetch_weight(w_base, column0, k0 + TILE_K, thread + i * THREADS);
         }
-        for (var k = 0u; k < TILE_K; k++) {
-            let w_at = W_SLAB + k * (TILE_N / 4u) + column_quad;
-            let first = sh_slab[w_at];
-            let second = sh_slab[w_at + THREADS_N];
-            for (var g = 0u; g < 2u; g++) { // unroll
-                let rows = sh_slab[k * (TILE_M / 4u) + row_quad + g * THREADS_M];
-                for (var r = 0u; r < 4u; r++) { // unroll
-                    sums[8u * g + 2u * r] += rows[r] * first;
-                    sums[8u * g + 2u * r + 1u] += rows[r] * second;
+        for (var pair = 0u; pair < TILE_K; pair += 2u) {
+            for (var j = 0u; j < 2u; j++) { // unroll
+                let k = pair + j;
+                let w_at = W_SLAB + k * (TILE_N / 4u) + column_quad;
+                let first = sh_slab[w_at];
+                let second = sh_slab[w_at + THREADS_N];
+                for (var g = 0u; g < 2u; g++) { // unroll
+                    let rows = sh_slab[k * (TILE_M / 4u) + row_quad + g * THREADS_M];
+                    for (var r = 0u; r < 4u; r++) { // unroll
+                        sums[8u * g + 2u * r] += rows[r] * first;
+                        sums[8u * g + 2u * r + 1u] += rows[r] * second;
+                    }
                 }
             }
         }

@@ -2,9 +2,10 @@
 // x[b, tokens - 1, c].
 //
 // x: [batch, tokens, cols]; mask: [batch, tokens]; y: [batch, cols]. A workgroup takes 64
-// columns of one sequence, an invocation one column.
+// columns of one sequence, an invocation one column, eight tokens a round.
 //
-// Safety: sequence and column are checked against batch and cols; tokens run below `tokens`, which is at least 1.
+// Safety: sequence and column are checked against batch and cols, tokens against `tokens`, which is at
+// least 1.
 #import fold
 
 const CLS: bool = false;
@@ -46,14 +47,17 @@ fn main(
     }
     var sum = 0.0;
     var count = 0.0;
-    for (var t = 0u; t < params.tokens; t++) {
-        var real = true;
-        if (HAS_MASK) {
-            real = mask[first + t] != 0u;
-        }
-        if (real) {
-            sum += x[(first + t) * params.cols + c];
-            count += 1.0;
+    for (var step = 0u; step < params.tokens; step += 8u) {
+        for (var j = 0u; j < 8u; j++) { // unroll
+            let t = step + j;
+            var real = t < params.tokens;
+            if (HAS_MASK && real) {
+                real = mask[first + t] != 0u;
+            }
+            if (real) {
+                sum += x[(first + t) * params.cols + c];
+                count += 1.0;
+            }
         }
     }
     y[b * params.cols + c] = sum / max(count, 1e-9);

@@ -11,8 +11,9 @@
 #import reduce_workgroup
 #import norm_operands
 #import sum_discard
+#import store_f32
 
-@group(0) @binding(3) var<storage, read_write> y: array<Elem>; // [rows, cols]
+@group(0) @binding(3) var<storage, read_write> y: array<Stored>; // [rows, cols]
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -35,7 +36,7 @@ fn main(
         let scale = inverseSqrt(mean + params.eps);
 
         for (var c = lane; c < elems; c += THREADS) {
-            y[start + c] = load(start + c) * scale * scale_at(c);
+            y[start + c] = stored(load(start + c) * scale * scale_at(c));
         }
     }
 }

@@ -12,8 +12,9 @@
 #import row_registers
 #import norm_operands
 #import sum_discard
+#import store_f32
 
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>; // [rows, COLS]
+@group(0) @binding(3) var<storage, read_write> y: array<Stored>; // [rows, COLS]
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -56,7 +57,7 @@ fn main(
                 if (!KEEP_COLUMNS) {
                     s = scale_at(c);
                 }
-                y[start + c] = h[k] * scale * s;
+                y[start + c] = stored(h[k] * scale * s);
             }
         }
     }

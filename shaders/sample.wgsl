@@ -3,9 +3,9 @@
 //
 // x: [rows, cols]; settings: [6], see below; index: [rows]. One workgroup per row; lane l takes columns
 // l, l + THREADS, ... The sets are found by their smallest value: floats are compared as integers of
-// the same order ("keys"), and the bound is built bit by bit from the highest, each bit by one sum over
-// the row. The draw is Gumbel's: the largest of x / temperature + g, where g = -log(-log(u)) and u
-// comes from a hash of seed, step, row and column, so that no state is kept.
+// the same order ("keys"), and the bound is built from the highest digit on, two bits at a time, by
+// three sums in one walk over the row. The draw is Gumbel's: the largest of x / temperature + g, where
+// g = -log(-log(u)) and u comes from a hash of seed, step, row and column, so that no state is kept.
 //
 // Safety: a row is checked against `rows` before use and columns are below `cols`, so every index is
 // below rows * cols, the size of x, or below rows. winner() writes its memory before it reads it.
@@ -23,6 +23,11 @@ var<immediate> params: Params;
 // Bits of the temperature, top_k (0: all), bits of top_p and of min_p, the seed's halves.
 @group(0) @binding(1) var<storage, read> settings: array<u32>;    // [6]
 @group(0) @binding(2) var<storage, read_write> index: array<u32>; // [rows]
+
+// Columns of a lane per round of the walks that look for a bound, and what lies between the first and
+// the last of them.
+const STEPS: u32 = 4u;
+const LAST: u32 = (STEPS - 1u) * THREADS;
 
 // An integer that orders as the value does; 0 for a NaN.
 fn key_of(value: f32) -> u32 {
@@ -49,6 +54,51 @@ fn gumbel(bits: u32) -> f32 {
 
 fn weight(value: f32, top: f32, scale: f32) -> f32 {
     return exp(max((value - top) * scale, -87.0));
+}
+
+// How many columns of the row have keys of at least these.
+fn counts_from(bounds: vec3<u32>, start: u32, lane: u32) -> vec3<f32> {
+    var counts = vec3(0.0);
+    var c = lane;
+    for (; c + LAST < params.cols; c += STEPS * THREADS) {
+        for (var s = 0u; s < STEPS; s++) { // unroll
+            let key = key_of(x[start + c + s * THREADS]);
+            counts += select(vec3(0.0), vec3(1.0), vec3(key) >= bounds);
+        }
+    }
+    for (; c < params.cols; c += THREADS) {
+        counts += select(vec3(0.0), vec3(1.0), vec3(key_of(x[start + c])) >= bounds);
+    }
+    return reduce_sums(counts, lane);
+}
+
+// What those columns weigh.
+fn masses_from(bounds: vec3<u32>, start: u32, lane: u32, top: f32, scale: f32) -> vec3<f32> {
+    var masses = vec3(0.0);
+    var c = lane;
+    for (; c + LAST < params.cols; c += STEPS * THREADS) {
+        for (var s = 0u; s < STEPS; s++) { // unroll
+            let value = x[start + c + s * THREADS];
+            let mass = vec3(weight(value, top, scale));
+            masses += select(vec3(0.0), mass, vec3(key_of(value)) >= bounds);
+        }
+    }
+    for (; c < params.cols; c += THREADS) {
+        let value = x[start + c];
+        let mass = vec3(weight(value, top, scale));
+        masses += select(vec3(0.0), mass, vec3(key_of(value)) >= bounds);
+    }
+    return reduce_sums(masses, lane);
+}
+
+fn reduce_sums(sums: vec3<f32>, lane: u32) -> vec3<f32> {
+    return vec3(reduce_sum(sums.x, lane), reduce_sum(sums.y, lane), reduce_sum(sums.z, lane));
+}
+
+// How many of three falling numbers are true: the digit that is the largest with its bound reached.
+fn digit(reached: vec3<bool>) -> u32 {
+    let ones = select(vec3(0u), vec3(1u), reached);
+    return ones.x + ones.y + ones.z;
 }
 
 @compute @workgroup_size(THREADS)
@@ -79,34 +129,21 @@ fn main(
         let top = reduce_max(largest, lane);
         if (top_k > 0u && top_k < params.cols) {
             // The largest key that at least top_k columns reach.
-            for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
-                var count = 0.0;
-                for (var c = lane; c < params.cols; c += THREADS) {
-                    count += select(0.0, 1.0, key_of(x[start + c]) >= (bound | bit));
-                }
-                bound |= select(0u, bit, reduce_sum(count, lane) >= f32(top_k));
+            for (var one = 1u << 30u; one > 0u; one >>= 2u) {
+                let counts = counts_from(bound + one * vec3(1u, 2u, 3u), start, lane);
+                bound += one * digit(counts >= vec3(f32(top_k)));
             }
         }
         if (top_p < 1.0) {
-            var mine = 0.0;
-            for (var c = lane; c < params.cols; c += THREADS) {
-                let value = x[start + c];
-                mine += select(0.0, weight(value, top, scale), key_of(value) >= bound);
-            }
-            let wanted = top_p * reduce_sum(mine, lane);
-            // The largest key whose columns and those above reach the probability; bits of the first
+            let wanted = top_p * masses_from(vec3(bound), start, lane, top, scale).x;
+            // The largest key whose columns and those above reach the probability; digits of the first
             // bound stay, since all columns above it reach it.
             var reach = 0u;
-            for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
-                let tried = max(reach | bit, bound);
-                var mass = 0.0;
-                for (var c = lane; c < params.cols; c += THREADS) {
-                    let value = x[start + c];
-                    mass += select(0.0, weight(value, top, scale), key_of(value) >= tried);
-                }
-                let total = reduce_sum(mass, lane);
+            for (var one = 1u << 30u; one > 0u; one >>= 2u) {
+                let tried = max(reach + one * vec3(1u, 2u, 3u), vec3(bound));
+                let masses = masses_from(tried, start, lane, top, scale);
                 // At least the best column stays, also at top_p 0.
-                reach |= select(0u, bit, total > 0.0 && total >= wanted);
+                reach += one * digit((masses > vec3(0.0)) & (masses >= vec3(wanted)));
             }
             bound = max(bound, reach);
         }

@@ -1,13 +1,27 @@
 #!/usr/bin/env bash
-# The test command: the whole suite on lavapipe, then everything but the doc tests and examples
-# again on SwiftShader, then what runs kernels on the newest Mesa's lavapipe. The drivers disagree
-# about subgroup size, out-of-range reads, NaN and reduction order, and the last one alone has
-# cooperative matrices, so passing on all says far more than passing on one. Nothing is skipped for
-# want of an adapter: what is missing is installed, or the run fails and says what to do. Only the
-# last driver cannot be had everywhere, and the summary says so.
+# The test command: the whole suite on lavapipe, then the rooms that run kernels again on
+# SwiftShader, then what the newest Mesa's lavapipe alone can run. The drivers disagree about
+# subgroup size, out-of-range reads, NaN and reduction order, and the last one alone has cooperative
+# matrices, so passing on all says far more than passing on one. Nothing is skipped for want of an
+# adapter: what is missing is installed, or the run fails and says what to do. Only the last driver
+# cannot be had everywhere, and the summary says so. The compilers of DX12 and Vulkan read every
+# kernel too (tests/backends).
+#
+#   tools/test.sh          what CI runs: 45 minutes on two cores
+#   tools/test.sh --all    every test on every driver: two hours
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/lib.sh
+
+all=
+case ${1:-} in
+  '') ;;
+  --all)
+    all=yes
+    export TILEWRIGHT_EVERY_TEXT=1
+    ;;
+  *) die "usage: tools/test.sh [--all]" ;;
+esac
 
 need_rust
 want_chromium
@@ -36,6 +50,13 @@ pass() {
   summary+="$(printf '%-12s %s%s (%d s)' "$name" "$outcome" "$counts" $((SECONDS - start)))"$'\n'
 }
 
+# tests NAME ARGUMENT...: a pass of cargo's tests, every one of them whatever fails.
+tests() {
+  local name=$1
+  shift
+  pass "$name" cargo test --locked --no-fail-fast "$@"
+}
+
 # on MANIFEST ADAPTER: points every Vulkan program at one driver. TILEWRIGHT_TEST_DRIVER is part of
 # the name the adapter must have, so that tests fail rather than run on another one.
 on() {
@@ -54,28 +75,58 @@ examples() {
   done
 }
 
-# mesa: the rooms that run kernels, on the driver that brings a libc and a loader of its own. The
-# program is started through them too (tests/cli), but only where it asks about devices.
+# SwiftShader compiles under one lock, a program at a time, and that is most of what its tests cost:
+# two halves side by side take the time of one. The program itself (tests/cli) is started there only
+# where it asks about devices: what it prints is the same on every driver.
+swiftshader() {
+  on "$TILEWRIGHT_SWIFTSHADER_ICD" SwiftShader
+  if [ -n "$all" ]; then
+    tests SwiftShader --tests -- --skip every_text
+    return
+  fi
+  local half=$logs/second_half.summary
+  (
+    summary=
+    tests "SwiftShader 2" --test engine --test models --test tasks >/dev/null 2>&1
+    printf '%s' "$summary" >"$half"
+    [ "$failed" -eq 0 ]
+  ) &
+  # Run-time checks are naga's text, the same for every driver: lavapipe has run them.
+  tests "SwiftShader 1" --test gpu --test graph --test ops --test regressions -- --skip with_checks_on
+  tests "SwiftShader cli" --test cli -- devices::
+  wait $! || failed=1
+  cat "$logs/SwiftShader 2.log"
+  summary+=$(cat "$half")$'\n'
+}
+
+# mesa: it brings a libc and a loader of its own, which every program is started through.
 mesa() {
   local version
   version=$(cat "$(dirname "$TILEWRIGHT_MESA_ICD")/version")
   export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$TILEWRIGHT_MESA_RUN
   export TILEWRIGHT_TEST_RUNNER=$TILEWRIGHT_MESA_RUN
   on "$TILEWRIGHT_MESA_ICD" llvmpipe
+  if [ -n "$all" ]; then
+    tests "Mesa ${version%%.*}" --tests -- --skip every_text
+    return
+  fi
   # What only this driver can run; everything else ran on the others.
-  pass "Mesa ${version%%.*}" cargo test --locked --no-fail-fast --test ops --test graph -- \
+  tests "Mesa ${version%%.*}" --test ops --test graph -- \
     kernels_for_matrix_units contract:: session::one_session scratch::
-  pass "Mesa ${version%%.*} cli" cargo test --locked --no-fail-fast --test cli -- devices::
+  tests "Mesa ${version%%.*} cli" --test cli -- devices::
 }
 
 if is_linux; then
   vars=$(tools/drivers.sh)
   eval "$vars"
+  if [ "$(uname -m)" = x86_64 ]; then
+    vars=$(tools/compilers.sh)
+    eval "$vars"
+  fi
   on "$TILEWRIGHT_LAVAPIPE_ICD" llvmpipe
-  pass lavapipe cargo test --locked --no-fail-fast
+  tests lavapipe
   pass examples examples
-  on "$TILEWRIGHT_SWIFTSHADER_ICD" SwiftShader
-  pass SwiftShader cargo test --locked --no-fail-fast --tests
+  swiftshader
   if [ -n "${TILEWRIGHT_MESA_RUN:-}" ]; then
     mesa
   else
@@ -84,7 +135,7 @@ if is_linux; then
   fi
 else
   say "the software drivers are for Linux: testing on this system's first adapter alone"
-  pass native cargo test --locked --no-fail-fast
+  tests native
   pass examples examples
 fi
 

@@ -1,13 +1,14 @@
 // What follows the sum of a matmul: y = act(sum + bias) + residual.
 #import matmul_params
 #import activation
+#import store_f32
 
 const HAS_BIAS: bool = false;
 const HAS_RESIDUAL: bool = false;
 
-@group(0) @binding(2) var<storage, read> bias: array<f32>;      // [total n]
-@group(0) @binding(3) var<storage, read> residual: array<f32>;  // as y
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;   // [batch, m, total n]
+@group(0) @binding(2) var<storage, read> bias: array<f32>;       // [total n]
+@group(0) @binding(3) var<storage, read> residual: array<f32>;   // as y
+@group(0) @binding(4) var<storage, read_write> y: array<Stored>; // [batch, m, total n]
 
 // Finishes element `index` of y, in column `whole` of the whole of it; both must exist.
 fn finish_at(index: u32, whole: u32, sum: f32) {
@@ -19,7 +20,7 @@ fn finish_at(index: u32, whole: u32, sum: f32) {
     if (HAS_RESIDUAL) {
         out += residual[index];
     }
-    y[index] = out;
+    y[index] = stored(out);
 }
 
 // Finishes the element of row `row` and column `column` of the dispatch's y, which must exist.

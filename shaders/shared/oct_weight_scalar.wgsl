@@ -6,11 +6,7 @@ alias WOct = mat2x4<f32>;
 
 // The first `count` of eight consecutive weights, zeros for the rest.
 fn weight_oct(offset: u32, count: u32) -> WOct {
-    var oct = WOct();
-    for (var j = 0u; j < min(count, 8u); j++) {
-        oct[j / 4u][j % 4u] = load_weight(offset + j);
-    }
-    return oct;
+    return WOct(weight_quad(offset, count), weight_quad(offset + 4u, max(count, 4u) - 4u));
 }
 
 fn weight_low(oct: WOct) -> vec4<f16> {

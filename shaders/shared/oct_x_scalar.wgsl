@@ -1,17 +1,12 @@
-// x of f32 an element at a time, at any offset. Same functions as oct_x_f32.
+// x an element at a time, at any offset. Same functions as oct_x_f32.
 #import halves
-
-@group(0) @binding(0) var<storage, read> x: array<f32>;
+#import x_scalar
 
 alias XOct = mat2x4<f32>;
 
 // The first `count` of eight consecutive elements, zeros for the rest.
 fn x_oct(offset: u32, count: u32) -> XOct {
-    var oct = XOct();
-    for (var j = 0u; j < min(count, 8u); j++) {
-        oct[j / 4u][j % 4u] = x[offset + j];
-    }
-    return oct;
+    return XOct(x_quad(offset, count), x_quad(offset + 4u, max(count, 4u) - 4u));
 }
 
 fn x_low(oct: XOct) -> vec4<f16> {

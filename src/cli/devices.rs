@@ -86,6 +86,9 @@ fn features(caps: &Caps) -> Vec<String> {
 fn as_json(index: usize, adapter: &Adapter, details: Details) -> Value {
     let mut value = json!({"index": index, "name": adapter.name(), "driver": adapter.driver(),
         "kind": adapter.kind()});
+    if let Some(compiler) = adapter.compiler() {
+        value["compiler"] = json!(compiler);
+    }
     match details {
         Err(error) => value["error"] = json!(error),
         Ok((caps, variants)) => {
@@ -104,6 +107,9 @@ fn as_json(index: usize, adapter: &Adapter, details: Details) -> Value {
 fn show(context: &Context, index: usize, adapter: &Adapter, details: Details) -> Result<()> {
     context.line(&format!("{index}: {} ({})", adapter.name(), adapter.kind()))?;
     context.line(&format!("   driver    {}", adapter.driver()))?;
+    if let Some(compiler) = adapter.compiler() {
+        context.line(&format!("   compiler  {compiler}"))?;
+    }
     let (caps, variants) = match details {
         Err(error) => return context.line(&format!("   cannot be opened: {error}")),
         Ok(details) => details,

@@ -6,10 +6,15 @@ use clap::ValueEnum;
 
 use super::context::Context;
 use super::model::ModelArg;
+use super::plan::whole_pass;
 use crate::error::Result;
 use crate::files::write_whole;
-use crate::graph::{Fusion, fuse, to_dot, to_json, to_svg};
+use crate::graph::{Fusion, PrecisionMode, fuse, narrow, to_dot, to_json, to_svg};
 
+/// Tokens of the pass that is shown: kernels, and what they can store in f16, may depend on sizes.
+const TOKENS: usize = 512;
+
+/// With `--precision fast`, as the device that was asked for stores it.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -35,7 +40,14 @@ enum Form {
 pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let model = args.model.open(context, false)?;
     let off: &[Fusion] = if args.unfused { &Fusion::ALL } else { &[] };
-    let graph = fuse(model.graph, off)?;
+    let mut graph = fuse(model.graph, off)?;
+    if context.policy().precision == PrecisionMode::Fast && !args.unfused {
+        let tokens = model.info.max_tokens.min(TOKENS);
+        let sizes = whole_pass(&model.info, &graph, 1, tokens)?;
+        if let Some(narrowed) = narrow(&graph, sizes, context.gpu()?.caps(), context.policy())? {
+            graph = narrowed;
+        }
+    }
     let form = args.output.unwrap_or(if context.json { Form::Json } else { Form::Dot });
     let text = match form {
         Form::Dot => to_dot(&graph),

@@ -10,7 +10,7 @@ use crate::engine::{Capacity, Device, Generator};
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu, GpuOptions, adapters, no_adapter};
 use crate::graph::{Graph, Plan, Policy, Size, fuse};
-use crate::models::{Class, Kind, UNLIMITED};
+use crate::models::{Class, Kind, ModelInfo, UNLIMITED};
 use crate::tensor::Sizes;
 
 #[derive(clap::Args)]
@@ -108,11 +108,8 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
         Memory::generating(&generator, capacity, &caps, policy)?
     } else {
         let graph = fuse(model.graph, &[])?;
-        let mut sizes = vec![(Size::Batch, args.batch), (Size::Tokens, tokens)];
-        if model.info.kind == Kind::EncoderDecoder {
-            sizes.push((Size::Source, tokens));
-        }
-        Memory::whole_pass(&graph, graph.sizes(&sizes)?, &caps, policy)?
+        let sizes = whole_pass(&model.info, &graph, args.batch, tokens)?;
+        Memory::whole_pass(&graph, sizes, &caps, policy)?
     };
     let all_splits = || memory.plans.iter().flat_map(|p| &p.splits);
     let largest = memory.plans.iter().map(|p| p.largest_binding).max().unwrap_or(0);
@@ -148,6 +145,20 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
         context.line(&format!("weight {} in {} parts", split.name, split.parts))?;
     }
     context.line(&format!("{} dispatches, fits {device}", memory.dispatches))
+}
+
+/// Sizes of one pass over all tokens.
+pub(super) fn whole_pass(
+    info: &ModelInfo,
+    graph: &Graph,
+    batch: usize,
+    tokens: usize,
+) -> Result<Sizes> {
+    let mut sizes = vec![(Size::Batch, batch), (Size::Tokens, tokens)];
+    if info.kind == Kind::EncoderDecoder {
+        sizes.push((Size::Source, tokens));
+    }
+    graph.sizes(&sizes)
 }
 
 /// The device to plan for. Nothing is allocated on it.

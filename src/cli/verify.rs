@@ -72,16 +72,21 @@ fn model(context: &Context, args: ModelArgs) -> Result<()> {
         let rows: Vec<_> = layers.iter().map(row).collect();
         let diverged = first.map(|c| json!({"layer": c.layer, "op": c.op, "max_abs": c.max_abs}));
         let passed = first.is_none();
+        let kernel = |((op, kernel, precision, stored), count): (&Kind<'_>, &usize)| {
+            json!({"op": op, "kernel": kernel, "precision": precision, "stored": stored,
+                "nodes": count})
+        };
+        let kernels: Vec<_> = kernels.iter().map(kernel).collect();
         let answer = json!({"device": device, "nodes": checks.len(), "passed": passed,
-            "first_divergence": diverged, "layers": rows, "kernels": kernels.iter().map(|(kernel, count)| json!({"op": kernel.0,
-            "kernel": kernel.1, "precision": kernel.2, "nodes": count})).collect::<Vec<_>>()});
+            "first_divergence": diverged, "layers": rows, "kernels": kernels});
         context.line(&answer.to_string())?;
     } else {
         for (layer, worst) in &layers {
             context.line(&format!("{layer:32} max difference {worst:.1e} of the scale"))?;
         }
-        for ((op, kernel, precision), count) in &kernels {
-            context.line(&format!("{op:16} {kernel:24} {precision}, {count} nodes"))?;
+        for ((op, kernel, precision, stored), count) in &kernels {
+            let narrowed = if *stored == "f16" { ", stored in f16" } else { "" };
+            context.line(&format!("{op:16} {kernel:24} {precision}, {count} nodes{narrowed}"))?;
         }
         let same = checks.iter().take_while(|c| c.passed()).count();
         let all = checks.len();
@@ -96,12 +101,15 @@ fn model(context: &Context, args: ModelArgs) -> Result<()> {
     }
 }
 
-/// How many nodes each kernel ran, as (op, kernel, precision). What stands behind a node that lost
-/// digits is held to that node's bound.
-fn kernels(checks: &[NodeCheck]) -> BTreeMap<(&str, &str, &str), usize> {
+/// Op, kernel, precision, and how the result is stored.
+type Kind<'a> = (&'a str, &'a str, &'a str, &'a str);
+
+/// How many nodes each kernel ran. What stands behind a node that lost digits is held to that node's
+/// bound.
+fn kernels(checks: &[NodeCheck]) -> BTreeMap<Kind<'_>, usize> {
     let mut found = BTreeMap::new();
     for check in checks {
-        let key = (check.op, check.kernel, check.precision.name());
+        let key = (check.op, check.kernel, check.precision.name(), check.stored.name());
         *found.entry(key).or_default() += 1;
     }
     found

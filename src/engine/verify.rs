@@ -7,7 +7,7 @@ use super::device::Device;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Progress, SessionOptions};
 use crate::ops::Precision;
-use crate::tensor::{Sizes, Tensor};
+use crate::tensor::{DType, Sizes, Tensor};
 
 /// How far one node's first result is from the CPU's.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct NodeCheck {
     pub kernel: &'static str,
     /// Whether this node or one before it lost digits by request: see [`Precision::Fast`].
     pub precision: Precision,
+    /// How the device stores its result: f16 where it was narrowed.
+    pub stored: DType,
     /// Largest absolute difference; infinite if a NaN differs.
     pub max_abs: f64,
     /// Largest absolute value on the CPU.
@@ -30,7 +32,7 @@ pub struct NodeCheck {
 /// with depth; goldens of two-layer models agree to 1e-6, deep ones to a few 1e-6.
 pub const TOLERANCE: f64 = 5e-5;
 
-/// The same from the first product of f16 values on. Each rounds its operands by 2^-11; in a sum of
+/// The same from the first value in f16, or product of such, on. Each rounds its operands by 2^-11; in a sum of
 /// many that averages out, and layers on top of each other add up.
 pub const FAST_TOLERANCE: f64 = 2e-2;
 
@@ -68,13 +70,16 @@ pub fn verify(
     let check = |(index, node): (usize, &Node)| {
         let kernel = device.kernel(index, &sizes)?;
         precision = kernel.map_or(precision, |kernel| precision.max(kernel.precision()));
+        if device.graph().narrows(node) {
+            precision = Precision::Fast;
+        }
         let kernel = kernel.map_or("cpu", |kernel| kernel.name());
         let missing = || Error::op(node.op.name(), "has no result");
         let value = *node.outputs.first().ok_or_else(missing)?;
         let (got, want) = (device.value(value, &sizes)?, reference.value(value, &sizes)?);
         let (max_abs, scale) = difference(&got, &want)?;
-        let (layer, op) = (node.layer.clone(), node.op.name());
-        Ok(NodeCheck { layer, op, kernel, precision, max_abs, scale })
+        let (layer, op, stored) = (node.layer.clone(), node.op.name(), got.dtype());
+        Ok(NodeCheck { layer, op, kernel, precision, stored, max_abs, scale })
     };
     graph.nodes().iter().enumerate().map(check).collect()
 }

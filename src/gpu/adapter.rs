@@ -67,6 +67,13 @@ impl Adapter {
         }
     }
 
+    /// What compiles kernels for DX12 and what that costs; `None` on other backends, whose drivers
+    /// compile.
+    pub fn compiler(&self) -> Option<&'static str> {
+        let dx12 = self.info.backend == wgpu::Backend::Dx12;
+        dx12.then(|| dx12_compiler(self.raw.features()))
+    }
+
     /// Whether it runs on the CPU (lavapipe, SwiftShader, WARP).
     pub fn is_software(&self) -> bool {
         self.info.device_type == wgpu::DeviceType::Cpu
@@ -85,6 +92,18 @@ impl Adapter {
     /// Opens a device on this adapter.
     pub fn open(&self, options: GpuOptions) -> Result<Gpu> {
         Gpu::from_adapter(&self.raw, options)
+    }
+}
+
+/// wgpu takes DXC where it is linked in (feature `static-dxc`) or `dxcompiler.dll` is found, beside
+/// the program or on the PATH, and FXC otherwise. It does not say which, but subgroups need shader
+/// model 6, which every DX12 device that DXC compiles for has and FXC cannot write.
+fn dx12_compiler(features: wgpu::Features) -> &'static str {
+    if features.contains(wgpu::Features::SUBGROUP) {
+        "DXC, shader model 6"
+    } else {
+        "FXC, shader model 5.1: no subgroups, no f16, kernels compile slowly; put Microsoft's \
+         dxcompiler.dll beside the program"
     }
 }
 
@@ -173,6 +192,12 @@ pub fn select(selector: &Selector, options: GpuOptions) -> Result<Choice> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slow_compiler_is_told_with_its_remedy() {
+        assert!(dx12_compiler(wgpu::Features::empty()).contains("dxcompiler.dll"));
+        assert!(dx12_compiler(wgpu::Features::SUBGROUP).starts_with("DXC"));
+    }
 
     #[test]
     fn selectors_parse() {

@@ -196,7 +196,7 @@ fn check(policy: &Policy, graph: &Graph) -> Result<()> {
 }
 
 /// What a mode means for this graph on such a device.
-fn precision(mode: PrecisionMode, graph: &Graph, caps: &Caps) -> Precision {
+pub(super) fn precision(mode: PrecisionMode, graph: &Graph, caps: &Caps) -> Precision {
     let halves = || {
         let metas = graph.weights().into_iter().map(|w| w.meta());
         let mut matrices = metas.filter(|m| m.shape.rank() > 1).peekable();
@@ -270,7 +270,7 @@ impl Chooser<'_> {
         for sizes in &self.probes {
             let metas = Metas::of(self.graph, node, sizes)?;
             let call = metas.call(node, sizes, self.caps);
-            for kernel in choices.kernels.iter().filter(|kernel| kernel.fits(&call)) {
+            for kernel in choices.kernels.iter().filter(|kernel| kernel.takes(&call)) {
                 choices.scratch = choices.scratch.max(kernel.scratch(&call)?);
             }
         }
@@ -322,7 +322,7 @@ impl Chooser<'_> {
         let fits_all = |kernel: &&'static dyn Kernel| {
             self.probes.iter().all(|sizes| {
                 let metas = Metas::of(self.graph, node, sizes);
-                metas.is_ok_and(|metas| kernel.fits(&metas.call(node, sizes, self.caps)))
+                metas.is_ok_and(|metas| kernel.takes(&metas.call(node, sizes, self.caps)))
             })
         };
         let Some(first) = self.probes.first() else { return Ok(()) };

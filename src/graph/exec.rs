@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::choose::{Bucket, Metas, choose_kernels, compile};
+use super::narrow::narrow;
 use super::node::{Graph, Node, Source, Value};
 use super::options::SessionOptions;
 use super::plan::{Place, Plan};
@@ -107,6 +108,8 @@ impl Session {
         progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<Self> {
         let gpu = weights.gpu().clone();
+        let narrowed = narrow(&graph, capacity, gpu.caps(), weights.policy())?;
+        let graph = narrowed.map_or(graph, Arc::new);
         let choices = choose_kernels(&graph, Some(&gpu), gpu.caps(), capacity, weights.policy())?;
         weights.note(choices.iter().flat_map(|choice| choice.picks.iter().cloned()));
         let scratch: Vec<_> = choices.iter().map(|choice| choice.scratch).collect();
@@ -162,7 +165,7 @@ impl Session {
         &self.plan
     }
 
-    /// The graph.
+    /// The graph, [narrowed](narrow) for the device.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }
@@ -345,7 +348,7 @@ impl Session {
         let call = metas.call(node, sizes, self.gpu.caps());
         let usable = |launch: &&Launch| {
             let kernel = launch.kernel();
-            kernel.fits(&call) && kernel.scratch(&call).is_ok_and(|bytes| bytes <= step.scratch)
+            kernel.takes(&call) && kernel.scratch(&call).is_ok_and(|bytes| bytes <= step.scratch)
         };
         let bucket = self.graph.bucket(step.symbols, sizes);
         let tuned = step.tuned.iter().find(|(known, _)| *known == bucket);

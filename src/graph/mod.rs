@@ -1,10 +1,11 @@
 //! The command graph: built per model, rewritten, laid out in memory, replayed.
 //!
-//! A model file builds a [`Graph`] of ops grouped in named layers. [`fuse`] rewrites it,
-//! [`Plan`] lays its intermediates into a few slot buffers and knows the exact bytes before
-//! anything runs, and a [`Session`] replays it on a device; a [`HostSession`] runs the same graph
-//! through the ops' CPU routes, and both are [`Executor`]s. Batch, length and cache position are symbols: a step with new
-//! values for them compiles nothing, allocates nothing and binds nothing.
+//! A model file builds a [`Graph`] of ops grouped in named layers. [`fuse`] rewrites it, [`narrow`]
+//! stores what only feeds products in f16, [`Plan`] lays its intermediates into a few slot buffers and
+//! knows the exact bytes before anything runs, and a [`Session`] replays it on a device; a
+//! [`HostSession`] runs the same graph through the ops' CPU routes, and both are [`Executor`]s. Batch,
+//! length and cache position are symbols: a step with new values for them compiles nothing, allocates
+//! nothing and binds nothing.
 
 mod ahead;
 mod choose;
@@ -13,6 +14,7 @@ mod embed;
 mod exec;
 mod executor;
 mod fuse;
+mod narrow;
 mod node;
 mod on_device;
 mod options;
@@ -30,6 +32,7 @@ pub use embed::Recorded;
 pub use exec::Session;
 pub use executor::{Ahead, Executor};
 pub use fuse::{Fusion, fuse};
+pub use narrow::narrow;
 pub use node::{Graph, Node, Value};
 pub use options::SessionOptions;
 pub use plan::{Plan, SplitWeight};

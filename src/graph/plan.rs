@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::choose::choose_kernels;
+use super::narrow::narrow;
 use super::node::{Graph, Source, Value};
 use super::policy::Policy;
 use crate::error::{Error, Result};
@@ -75,9 +76,11 @@ impl Plan {
         Self::with_scratch(graph, capacity, max_binding, keep_all, &[])
     }
 
-    /// The same as a session on such a device would lay it out: with the scratch memory of the
-    /// kernels that it would choose.
+    /// The same as a session on such a device would lay it out: [narrowed](narrow), and with the
+    /// scratch memory of the kernels that it would choose.
     pub fn of_device(graph: &Graph, capacity: Sizes, caps: &Caps, policy: &Policy) -> Result<Self> {
+        let narrowed = narrow(graph, capacity, caps, policy)?;
+        let graph = narrowed.as_ref().unwrap_or(graph);
         let choices = choose_kernels(graph, None, caps, capacity, policy)?;
         let scratch: Vec<_> = choices.iter().map(|choice| choice.scratch).collect();
         Self::with_scratch(graph, capacity, caps.max_binding, false, &scratch)

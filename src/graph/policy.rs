@@ -31,7 +31,8 @@ pub enum PrecisionMode {
     Auto,
     /// f32 arithmetic throughout.
     Exact,
-    /// Products of f16 values with f32 sums, where a kernel for that exists.
+    /// Products of f16 values with f32 sums, where a kernel for that exists; on devices with f16,
+    /// what only feeds products is [stored in it](super::narrow).
     Fast,
 }
 

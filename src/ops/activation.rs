@@ -1,7 +1,7 @@
 //! `y = f(x)`, element by element, for the activation functions transformers use
 //! (formulas and sources at [`Activation`]).
 //!
-//! Shapes: x, y of any shape.
+//! Shapes: x, y of any shape. y may be stored in f16.
 
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use super::kernel::Dispatch;
 use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
 use super::request::Request;
 use super::rng::Rng;
-use super::single::Single;
+use super::single::{Single, no_loops};
+use super::store::stored;
 use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
 use crate::gpu::Spec;
@@ -116,10 +117,10 @@ pub struct Activate {
 }
 
 static KERNELS: [&dyn Kernel; 1] =
-    [&Single::new(crate::shader!("activation_map"), Params::FIELDS, spec, dispatch)];
+    [&Single::new(crate::shader!("activation_map"), Params::FIELDS, spec, dispatch, no_loops)];
 
-fn spec(op: &Activate, _call: &Call<'_>) -> Spec {
-    Spec::new().feature("ACT", op.activation.code())
+fn spec(op: &Activate, call: &Call<'_>) -> Spec {
+    stored(Spec::new().feature("ACT", op.activation.code()), call, false)
 }
 
 fn dispatch(_op: &Activate, call: &Call<'_>) -> Dispatch {
@@ -156,6 +157,10 @@ impl Op for Activate {
         }
     }
 
+    fn stores_f16(&self, _i: usize) -> bool {
+        true
+    }
+
     fn reference(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {
         let x = args.need(0)?;
         let apply = |&v: &f32| self.activation.reference(f64::from(v)) as f32;
@@ -168,40 +173,78 @@ impl Op for Activate {
 }
 
 /// The identity: never built by name, so not in the registry.
-static NONE: Entry = entry(Activation::None, &[], "y = x", || cases(Activation::None));
+static NONE: Entry = entry(
+    Activation::None,
+    &[],
+    "y = x",
+    || cases(Activation::None),
+    || long_cases(Activation::None),
+);
 /// Registry entry.
-pub static RELU: Entry = entry(Activation::Relu, &[], "y = max(x, 0)", || cases(Activation::Relu));
+pub static RELU: Entry = entry(
+    Activation::Relu,
+    &[],
+    "y = max(x, 0)",
+    || cases(Activation::Relu),
+    || long_cases(Activation::Relu),
+);
 /// Registry entry.
-pub static GELU_ERF: Entry =
-    entry(Activation::GeluErf, &["gelu"], "y = x (1 + erf(x / sqrt 2)) / 2", || {
-        cases(Activation::GeluErf)
-    });
+pub static GELU_ERF: Entry = entry(
+    Activation::GeluErf,
+    &["gelu"],
+    "y = x (1 + erf(x / sqrt 2)) / 2",
+    || cases(Activation::GeluErf),
+    || long_cases(Activation::GeluErf),
+);
 /// Registry entry.
 pub static GELU_TANH: Entry = entry(
     Activation::GeluTanh,
     &["gelu_new", "gelu_fast", "gelu_pytorch_tanh"],
     "y = x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2",
     || cases(Activation::GeluTanh),
+    || long_cases(Activation::GeluTanh),
 );
 /// Registry entry.
-pub static TANH: Entry = entry(Activation::Tanh, &[], "y = tanh(x)", || cases(Activation::Tanh));
+pub static TANH: Entry = entry(
+    Activation::Tanh,
+    &[],
+    "y = tanh(x)",
+    || cases(Activation::Tanh),
+    || long_cases(Activation::Tanh),
+);
 /// Registry entry.
-pub static SILU: Entry =
-    entry(Activation::Silu, &["swish"], "y = x sigmoid(x)", || cases(Activation::Silu));
+pub static SILU: Entry = entry(
+    Activation::Silu,
+    &["swish"],
+    "y = x sigmoid(x)",
+    || cases(Activation::Silu),
+    || long_cases(Activation::Silu),
+);
 /// Registry entry.
-pub static QUICK_GELU: Entry =
-    entry(Activation::QuickGelu, &[], "y = x sigmoid(1.702 x)", || cases(Activation::QuickGelu));
+pub static QUICK_GELU: Entry = entry(
+    Activation::QuickGelu,
+    &[],
+    "y = x sigmoid(1.702 x)",
+    || cases(Activation::QuickGelu),
+    || long_cases(Activation::QuickGelu),
+);
 /// Registry entry.
-pub static SIGMOID: Entry =
-    entry(Activation::Sigmoid, &[], "y = 1 / (1 + exp(-x))", || cases(Activation::Sigmoid));
+pub static SIGMOID: Entry = entry(
+    Activation::Sigmoid,
+    &[],
+    "y = 1 / (1 + exp(-x))",
+    || cases(Activation::Sigmoid),
+    || long_cases(Activation::Sigmoid),
+);
 
 const fn entry(
     activation: Activation,
     aliases: &'static [&'static str],
     summary: &'static str,
     cases: fn() -> Vec<Case>,
+    long_cases: fn() -> Vec<Case>,
 ) -> Entry {
-    Entry { name: activation.name(), aliases, summary, kernels: &KERNELS, cases, build }
+    Entry { name: activation.name(), aliases, summary, kernels: &KERNELS, cases, long_cases, build }
 }
 
 fn build(request: &mut Request) -> Result<Built> {
@@ -210,12 +253,15 @@ fn build(request: &mut Request) -> Result<Built> {
     Ok((Arc::new(Activate { activation }), vec![Some(x)]))
 }
 
+/// One exponential or a rational fit, a few units in the last place of a result whose smallest
+/// normal neighbours may be flushed to zero; erf's fit adds 4e-7 near its ends.
+fn tolerance() -> Tolerance {
+    Tolerance::f32(2e-6, 2e-5)
+}
+
 fn cases(activation: Activation) -> Vec<Case> {
     let mut rng = Rng::new(7);
     let op = Activate { activation };
-    // One exponential or a rational fit, a few units in the last place of a result whose
-    // smallest normal neighbours may be flushed to zero; erf's fit adds 4e-7 near its ends.
-    let tolerance = || Tolerance::f32(2e-6, 2e-5);
     let mut cases: Vec<_> = elementwise::COUNTS
         .iter()
         .map(|&n| {
@@ -229,8 +275,17 @@ fn cases(activation: Activation) -> Vec<Case> {
     let x = x.unwrap_or_else(|_| unreachable!("as many values as elements"));
     // 3e38 would drown the other elements' error in the mean; each is held to its own bound.
     let bound = vec![0.0; edges.len() * 2];
-    cases.push(Case::new("edges", op, vec![Some(x)], tolerance().with_bound(bound)));
+    let edges = Case::new("edges", op.clone(), vec![Some(x)], tolerance().with_bound(bound));
+    cases.extend([edges.clone(), edges.narrowed()]);
+    let x = rng.tensor_with([131], |r| r.normal() * 4.0);
+    cases.push(Case::new("131 elements", op, vec![Some(x)], tolerance()).narrowed());
     cases
+}
+
+fn long_cases(activation: Activation) -> Vec<Case> {
+    let x = Rng::new(7).tensor_with([elementwise::LONG], |r| r.normal() * 4.0);
+    let label = format!("{} elements", elementwise::LONG);
+    vec![Case::new(label, Activate { activation }, vec![Some(x)], tolerance())]
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::kernel::Dispatch;
 use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
 use super::request::Request;
 use super::rng::Rng;
+use super::rounds;
 use super::single::Single;
 use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
@@ -25,10 +26,12 @@ crate::params! {
 }
 
 static KERNELS: [&dyn Kernel; 1] =
-    [&Single::new(crate::shader!("add"), Params::FIELDS, spec, dispatch)];
+    [&Single::new(crate::shader!("add"), Params::FIELDS, spec, dispatch, rounds)];
 
-/// Invocations per workgroup, and elements each adds: as in the shader.
-const BLOCK: usize = 64 * 4;
+/// Elements that an invocation adds, as in the shader.
+const PER_INVOCATION: usize = 4;
+/// Elements that a workgroup adds.
+const BLOCK: usize = 64 * PER_INVOCATION;
 
 fn spec(_op: &Add, _call: &Call<'_>) -> Spec {
     Spec::new()
@@ -38,6 +41,10 @@ fn dispatch(_op: &Add, call: &Call<'_>) -> Dispatch {
     let n = call.input(A).shape.numel();
     let params = Params { n: n as u32, period: call.input(B).shape.numel() as u32 };
     Dispatch::new(&params, fold(n.div_ceil(BLOCK)))
+}
+
+fn rounds(_op: &Add, _call: &Call<'_>) -> u64 {
+    rounds::of_loop(PER_INVOCATION, 0)
 }
 
 impl Op for Add {
@@ -84,6 +91,7 @@ pub static ENTRY: Entry = Entry {
     summary: "y = a + b, b of a's shape or one row",
     kernels: &KERNELS,
     cases,
+    long_cases,
     build,
 };
 
@@ -93,11 +101,14 @@ fn build(request: &mut Request) -> Result<Built> {
     Ok((Arc::new(Add), vec![Some(request.need(&["a", "x"])?), Some(request.need(&["b", "y"])?)]))
 }
 
+/// One f32 addition: half a unit in the last place.
+fn tolerance() -> Tolerance {
+    Tolerance::f32(0.0, 6e-8)
+}
+
 fn cases() -> Vec<Case> {
     let mut rng = Rng::new(11);
     let mut cases = Vec::new();
-    // One f32 addition: half a unit in the last place.
-    let tolerance = || Tolerance::f32(0.0, 6e-8);
     for (rows, cols) in [(1, 1), (3, 85), (1, 255), (1, 256), (1, 257), (7, 100)] {
         let a = rng.tensor([rows, cols]);
         let (b, row) = (rng.tensor([rows, cols]), rng.tensor([cols]));
@@ -115,4 +126,10 @@ fn cases() -> Vec<Case> {
         ));
     }
     cases
+}
+
+fn long_cases() -> Vec<Case> {
+    let mut rng = Rng::new(11);
+    let (a, row) = (rng.tensor([2, 262_144]), rng.tensor([262_144]));
+    vec![Case::new("2x262144 plus one row", Add, vec![Some(a), Some(row)], tolerance())]
 }

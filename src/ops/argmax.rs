@@ -8,6 +8,7 @@ use super::kernel::Dispatch;
 use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
 use super::request::Request;
 use super::rng::Rng;
+use super::rounds;
 use super::rows;
 use super::single::Single;
 use super::tolerance::Tolerance;
@@ -25,7 +26,7 @@ crate::params! {
 }
 
 static KERNELS: [&dyn Kernel; 1] =
-    [&Single::new(crate::shader!("argmax"), Params::FIELDS, spec, dispatch)];
+    [&Single::new(crate::shader!("argmax"), Params::FIELDS, spec, dispatch, rounds)];
 
 fn spec(_op: &Argmax, call: &Call<'_>) -> Spec {
     Spec::new().set("THREADS", rows::threads(call.input(0).shape.last(), call.caps))
@@ -35,6 +36,12 @@ fn dispatch(_op: &Argmax, call: &Call<'_>) -> Dispatch {
     let x = call.input(0).shape;
     let params = Params { rows: x.rows() as u32, cols: x.last() as u32 };
     Dispatch::new(&params, fold(x.rows()))
+}
+
+fn rounds(_op: &Argmax, call: &Call<'_>) -> u64 {
+    let cols = call.input(0).shape.last();
+    let threads = rows::threads(cols, call.caps);
+    rounds::of_loop(cols.div_ceil(threads as usize), 0) + rounds::of_tree(threads)
 }
 
 impl Op for Argmax {
@@ -82,6 +89,7 @@ pub static ENTRY: Entry = Entry {
     summary: "index = position of the first largest value of each row",
     kernels: &KERNELS,
     cases,
+    long_cases,
     build,
 };
 
@@ -105,4 +113,18 @@ fn cases() -> Vec<Case> {
     push("all -inf".to_owned(), rng.tensor_with([2, 70], |_| f32::NEG_INFINITY));
     push("both zeros".to_owned(), rng.tensor_with([2, 70], |r| [0.0, -0.0][r.below(2)]));
     cases
+}
+
+fn long_cases() -> Vec<Case> {
+    let mut rng = Rng::new(11);
+    let case = |(rows, cols): (usize, usize)| {
+        // Rising, so that a row that is left early has another winner.
+        let mut c = 0;
+        let x = rng.tensor_with([rows, cols], |r| {
+            c += 1;
+            c as f32 / cols as f32 + 0.1 * r.normal()
+        });
+        Case::new(format!("{rows}x{cols}"), Argmax, vec![Some(x)], Tolerance::exact())
+    };
+    rows::LONG.map(case).into()
 }

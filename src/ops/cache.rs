@@ -15,7 +15,7 @@ use super::kernel::Dispatch;
 use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
 use super::request::Request;
 use super::rng::Rng;
-use super::single::Single;
+use super::single::{Single, no_loops};
 use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
 use crate::gpu::Spec;
@@ -49,7 +49,7 @@ crate::params! {
 }
 
 static KERNELS: [&dyn Kernel; 1] =
-    [&Single::new(crate::shader!("cache_append"), Params::FIELDS, spec, dispatch)];
+    [&Single::new(crate::shader!("cache_append"), Params::FIELDS, spec, dispatch, no_loops)];
 
 fn spec(_op: &CacheAppend, call: &Call<'_>) -> Spec {
     match call.input(K_CACHE).dtype {
@@ -189,6 +189,7 @@ pub static ENTRY: Entry = Entry {
     summary: "k_cache[b, offset + t] = k[b, t], and the same for v, in place",
     kernels: &KERNELS,
     cases,
+    long_cases,
     build,
 };
 
@@ -238,4 +239,12 @@ fn cases() -> Vec<Case> {
         }
     }
     cases
+}
+
+fn long_cases() -> Vec<Case> {
+    let (mut rng, width) = (Rng::new(41), elementwise::LONG);
+    let mut rows = |n: usize| Some(rng.tensor([1, n, width]));
+    let inputs = vec![rows(3), rows(3), rows(1), rows(1)];
+    let op = CacheAppend { offset: Dim::Const(1), k_column: 0, v_column: 0 };
+    vec![Case::new(format!("1x3x{width}, a token at 1"), op, inputs, Tolerance::exact())]
 }

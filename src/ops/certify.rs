@@ -118,7 +118,7 @@ fn built(entry: &'static Entry) -> Arc<Vec<Case>> {
 
 /// The class of the variant that a case runs, if the kernel takes the case on this device.
 fn case_class(gpu: &Gpu, kernel: &dyn Kernel, case: &Case) -> Option<Vec<Spec>> {
-    let class = |call: &Call<'_>| kernel.fits(call).then(|| class_of(kernel, call).ok());
+    let class = |call: &Call<'_>| kernel.takes(call).then(|| class_of(kernel, call).ok());
     case.with_call(gpu.caps(), class).ok()??
 }
 

@@ -10,7 +10,7 @@ use super::kernel::Dispatch;
 use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
 use super::request::Request;
 use super::rng::Rng;
-use super::single::Single;
+use super::single::{Single, no_loops};
 use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
 use crate::gpu::Spec;
@@ -29,7 +29,7 @@ crate::params! {
 }
 
 static KERNELS: [&dyn Kernel; 1] =
-    [&Single::new(crate::shader!("column"), Params::FIELDS, spec, dispatch)];
+    [&Single::new(crate::shader!("column"), Params::FIELDS, spec, dispatch, no_loops)];
 
 fn spec(_op: &Column, _call: &Call<'_>) -> Spec {
     Spec::new()
@@ -90,6 +90,7 @@ pub static ENTRY: Entry = Entry {
     summary: "y = x[.., column]",
     kernels: &KERNELS,
     cases,
+    long_cases,
     build,
 };
 
@@ -113,4 +114,11 @@ fn cases() -> Vec<Case> {
     push(rng.tensor([5, 7, 1]), 0);
     push(rng.tensor([3, 67, 13]), 12);
     cases
+}
+
+fn long_cases() -> Vec<Case> {
+    let x = Rng::new(16).tensor([2, elementwise::LONG]);
+    let (label, op) =
+        (format!("the last of {}", x.shape()), Column { column: elementwise::LONG - 1 });
+    vec![Case::new(label, op, vec![Some(x)], Tolerance::exact())]
 }

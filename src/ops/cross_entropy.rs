@@ -40,6 +40,8 @@ static KERNELS: [&dyn Kernel; 2] = [
 static ROWS: RowOp<CrossEntropy> = RowOp {
     params: Params::FIELDS,
     vectors: false,
+    walks: 2,
+    reductions: 3,
     x: rows::first_operand,
     spec: |op, _call, spec| spec.set("SMOOTHED", op.smoothing > 0.0),
     pack: |op, x, rows_per_group| {
@@ -130,6 +132,7 @@ pub static ENTRY: Entry = Entry {
     summary: "loss = log(sum(exp(x))) - x[target] per row, with label smoothing",
     kernels: &KERNELS,
     cases,
+    long_cases,
     build,
 };
 
@@ -144,11 +147,14 @@ fn build(request: &mut Request) -> Result<Built> {
     Ok((Arc::new(op), vec![Some(x), Some(targets)]))
 }
 
+/// x[target] and the logarithm of the sum cancel where the target is nearly certain.
+fn tolerance() -> Tolerance {
+    Tolerance::f32(8e-6, 4e-6)
+}
+
 fn cases() -> Vec<Case> {
     let mut rng = Rng::new(12);
     let mut cases = Vec::new();
-    // x[target] and the logarithm of the sum cancel where the target is nearly certain.
-    let tolerance = || Tolerance::f32(8e-6, 4e-6);
     for (rows, cols) in rows::CASES {
         let x = rng.tensor_with([rows, cols], |r| r.normal() * 4.0);
         let skip = |i: usize| i % 4 == 3;
@@ -165,4 +171,16 @@ fn cases() -> Vec<Case> {
         }
     }
     cases
+}
+
+fn long_cases() -> Vec<Case> {
+    let mut rng = Rng::new(12);
+    let mut case = |(rows, cols): (usize, usize)| {
+        let x = rng.tensor_with([rows, cols], |r| r.normal() * 4.0);
+        let targets = (0..rows).map(|_| rng.below(cols) as u32).collect();
+        let inputs = vec![Some(x), Tensor::u32([rows], targets).ok()];
+        let op = CrossEntropy { ignored: -100, smoothing: 0.1 };
+        Case::new(format!("{rows}x{cols}, smoothing 0.1"), op, inputs, tolerance())
+    };
+    [rows::LONG[0], rows::LONG[1], (3, 50_257)].map(&mut case).into()
 }

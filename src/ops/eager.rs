@@ -3,7 +3,7 @@
 
 use super::kernel::{Dispatch, Part, Precision};
 use super::launch::{Compiled, Launch, Slot};
-use super::op::{Args, Call, Cost, Kernel, Op, infer};
+use super::op::{Args, Call, Cost, Kernel, Op, infer, results};
 use super::parts::{parts, rows_per_part};
 use super::select::choose;
 use crate::error::{Error, Result};
@@ -20,6 +20,8 @@ pub struct RunOptions<'a> {
     /// Elements of a split operand per part, to test splitting; `None` splits only what
     /// exceeds the device's largest binding.
     pub rows_per_part: Option<usize>,
+    /// Whether results that can be [stored in f16](Op::stores_f16) are.
+    pub narrow: bool,
 }
 
 /// Words written behind each result, which no kernel may touch.
@@ -76,7 +78,7 @@ impl Prepared {
         options: RunOptions<'_>,
     ) -> Result<Self> {
         let metas = metas(inputs);
-        let outputs = infer(op, &metas, sizes)?;
+        let outputs = results(op, &metas, sizes, options.narrow)?;
         let call =
             Call { op, inputs: &metas, outputs: &outputs, sizes, caps: gpu.caps(), part: None };
         let kernel = choose(&call, options.precision, options.kernel, |_| Ok(true))?;

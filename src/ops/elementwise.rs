@@ -15,6 +15,9 @@ crate::params! {
 /// Element counts to test with: one, around a workgroup, a prime, several workgroups.
 pub(super) const COUNTS: [usize; 6] = [1, 63, 64, 65, 131, 4099];
 
+/// As many as the largest vocabulary has entries.
+pub(super) const LONG: usize = 262_144;
+
 /// The grid for `count` invocations.
 pub(super) fn grid(count: usize) -> [u32; 3] {
     fold(count.div_ceil(THREADS))

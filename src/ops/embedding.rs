@@ -12,6 +12,7 @@ use super::kernel::Dispatch;
 use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
 use super::request::Request;
 use super::rng::Rng;
+use super::rounds;
 use super::single::Single;
 use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
@@ -50,7 +51,10 @@ crate::params! {
 }
 
 static KERNELS: [&dyn Kernel; 1] =
-    [&Single::new(crate::shader!("embedding"), Params::FIELDS, spec, dispatch)];
+    [&Single::new(crate::shader!("embedding"), Params::FIELDS, spec, dispatch, rounds)];
+
+/// Invocations per workgroup, which share the columns of a token, as in the shader.
+const THREADS: usize = 64;
 
 fn spec(_op: &Embedding, call: &Call<'_>) -> Spec {
     let table = match call.input(TABLE).dtype {
@@ -82,6 +86,10 @@ fn dispatch(op: &Embedding, call: &Call<'_>) -> Dispatch {
         scale: op.scale,
     };
     Dispatch::new(&params, fold(ids.numel()))
+}
+
+fn rounds(_op: &Embedding, call: &Call<'_>) -> u64 {
+    rounds::of_loop(call.input(TABLE).shape.last().div_ceil(THREADS), 0)
 }
 
 impl Op for Embedding {
@@ -208,6 +216,7 @@ pub static ENTRY: Entry = Entry {
     summary: "y = scale * table[ids] + positions[t + offset] + segments[segment_ids]",
     kernels: &KERNELS,
     cases,
+    long_cases,
     build,
 };
 
@@ -283,4 +292,15 @@ fn cases() -> Vec<Case> {
         cases.push(Case::new(label, Embedding::default(), explicit, tolerance()));
     }
     cases
+}
+
+fn long_cases() -> Vec<Case> {
+    let mut rng = Rng::new(12);
+    let tables = [4, 3].map(|rows| rng.tensor([rows, 262_144]));
+    let [table, positions] = tables.map(Some);
+    let ids = Tensor::u32([1, 2], vec![3, 0]).ok();
+    let inputs = vec![table, ids, positions, None, None, None];
+    let op = Embedding { scale: 0.5, offset: Dim::Const(1) };
+    // An addition of values of order one.
+    vec![Case::new("1x2x262144 positions", op, inputs, Tolerance::f32(3e-7, 2e-7))]
 }

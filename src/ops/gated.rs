@@ -1,7 +1,8 @@
 //! `y = f(gate) * up`: the gated feed-forward's middle (SwiGLU, GEGLU, ReGLU).
 //!
 //! Shapes: gate, up, y `[.., C]`; or, without `up`, gate `[.., 2C]` whose rows hold the gate
-//! first and then what it scales. Source: Shazeer 2020, "GLU Variants Improve Transformer".
+//! first and then what it scales. y may be stored in f16. Source: Shazeer 2020, "GLU Variants
+//! Improve Transformer".
 
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ use super::kernel::Dispatch;
 use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
 use super::request::Request;
 use super::rng::Rng;
-use super::single::Single;
+use super::single::{Single, no_loops};
+use super::store::stored;
 use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
 use crate::gpu::Spec;
@@ -29,10 +31,11 @@ pub struct Gated {
 }
 
 static KERNELS: [&dyn Kernel; 1] =
-    [&Single::new(crate::shader!("gated"), RowParams::FIELDS, spec, dispatch)];
+    [&Single::new(crate::shader!("gated"), RowParams::FIELDS, spec, dispatch, no_loops)];
 
 fn spec(op: &Gated, call: &Call<'_>) -> Spec {
-    Spec::new().feature("ACT", op.activation.code()).set("PACKED", !call.has(UP))
+    let spec = Spec::new().feature("ACT", op.activation.code()).set("PACKED", !call.has(UP));
+    stored(spec, call, false)
 }
 
 fn dispatch(_op: &Gated, call: &Call<'_>) -> Dispatch {
@@ -78,6 +81,10 @@ impl Op for Gated {
         }
     }
 
+    fn stores_f16(&self, _i: usize) -> bool {
+        true
+    }
+
     fn reference(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {
         let gate = args.need(GATE)?;
         let gated =
@@ -101,19 +108,48 @@ impl Op for Gated {
 }
 
 /// Registry entry.
-pub static SWIGLU: Entry = entry("swiglu", "y = silu(gate) * up", || cases(Activation::Silu));
+pub static SWIGLU: Entry = entry(
+    "swiglu",
+    "y = silu(gate) * up",
+    || cases(Activation::Silu),
+    || long_cases(Activation::Silu),
+);
 /// Registry entry.
-pub static GEGLU: Entry = entry("geglu", "y = gelu_erf(gate) * up", || cases(Activation::GeluErf));
+pub static GEGLU: Entry = entry(
+    "geglu",
+    "y = gelu_erf(gate) * up",
+    || cases(Activation::GeluErf),
+    || long_cases(Activation::GeluErf),
+);
 /// Registry entry.
-pub static GEGLU_TANH: Entry =
-    entry("geglu_tanh", "y = gelu_tanh(gate) * up", || cases(Activation::GeluTanh));
+pub static GEGLU_TANH: Entry = entry(
+    "geglu_tanh",
+    "y = gelu_tanh(gate) * up",
+    || cases(Activation::GeluTanh),
+    || long_cases(Activation::GeluTanh),
+);
 /// Registry entry.
-pub static REGLU: Entry = entry("reglu", "y = relu(gate) * up", || cases(Activation::Relu));
+pub static REGLU: Entry = entry(
+    "reglu",
+    "y = relu(gate) * up",
+    || cases(Activation::Relu),
+    || long_cases(Activation::Relu),
+);
 /// The functions without a name of their own, which only models build: not in the registry.
-static OTHER: Entry = entry("gated", "y = f(gate) * up", || cases(Activation::Sigmoid));
+static OTHER: Entry = entry(
+    "gated",
+    "y = f(gate) * up",
+    || cases(Activation::Sigmoid),
+    || long_cases(Activation::Sigmoid),
+);
 
-const fn entry(name: &'static str, summary: &'static str, cases: fn() -> Vec<Case>) -> Entry {
-    Entry { name, aliases: &[], summary, kernels: &KERNELS, cases, build }
+const fn entry(
+    name: &'static str,
+    summary: &'static str,
+    cases: fn() -> Vec<Case>,
+    long_cases: fn() -> Vec<Case>,
+) -> Entry {
+    Entry { name, aliases: &[], summary, kernels: &KERNELS, cases, long_cases, build }
 }
 
 fn build(request: &mut Request) -> Result<Built> {
@@ -127,11 +163,14 @@ fn build(request: &mut Request) -> Result<Built> {
     Ok((Arc::new(Gated { activation }), inputs))
 }
 
+/// The activation's few units in the last place, times one factor.
+fn tolerance() -> Tolerance {
+    Tolerance::f32(4e-6, 2e-5)
+}
+
 fn cases(activation: Activation) -> Vec<Case> {
     let mut rng = Rng::new(5);
     let op = Gated { activation };
-    // The activation's few units in the last place, times one factor.
-    let tolerance = || Tolerance::f32(4e-6, 2e-5);
     let mut cases = Vec::new();
     for (rows, cols) in [(1, 1), (3, 21), (1, 64), (5, 13), (7, 100), (3, 1031)] {
         let (gate, up) = (rng.tensor([rows, cols]), rng.tensor([rows, cols]));
@@ -139,7 +178,18 @@ fn cases(activation: Activation) -> Vec<Case> {
         cases.push(Case::new(label, op.clone(), vec![Some(gate), Some(up)], tolerance()));
         let packed = rng.tensor([rows, 2 * cols]);
         let label = format!("{rows}x{cols} packed");
-        cases.push(Case::new(label, op.clone(), vec![Some(packed), None], tolerance()));
+        let case = Case::new(label, op.clone(), vec![Some(packed), None], tolerance());
+        cases.extend([case.clone(), case.narrowed()]);
     }
+    // Products beyond the range of f16.
+    let [gate, up] = [(); 2].map(|()| Some(rng.tensor_with([5, 33], |r| r.normal() * 400.0)));
+    cases.push(Case::new("large values", op, vec![gate, up], tolerance()).narrowed());
     cases
+}
+
+fn long_cases(activation: Activation) -> Vec<Case> {
+    let mut rng = Rng::new(5);
+    let inputs = [(); 2].map(|()| Some(rng.tensor([1, elementwise::LONG])));
+    let label = format!("1x{}", elementwise::LONG);
+    vec![Case::new(label, Gated { activation }, inputs.into(), tolerance())]
 }

@@ -10,7 +10,7 @@ use super::kernel::Dispatch;
 use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
 use super::request::Request;
 use super::rng::Rng;
-use super::single::Single;
+use super::single::{Single, no_loops};
 use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
 use crate::gpu::Spec;
@@ -29,7 +29,7 @@ crate::params! {
 }
 
 static KERNELS: [&dyn Kernel; 1] =
-    [&Single::new(crate::shader!("gather"), Params::FIELDS, spec, dispatch)];
+    [&Single::new(crate::shader!("gather"), Params::FIELDS, spec, dispatch, no_loops)];
 
 fn spec(_op: &Gather, _call: &Call<'_>) -> Spec {
     Spec::new()
@@ -104,6 +104,7 @@ pub static ENTRY: Entry = Entry {
     summary: "y[b, m] = x[b, picks[b, m]]",
     kernels: &KERNELS,
     cases,
+    long_cases,
     build,
 };
 
@@ -130,4 +131,11 @@ fn cases() -> Vec<Case> {
         cases.push(Case::new(label, Gather, vec![Some(x), picks], Tolerance::exact()));
     }
     cases
+}
+
+fn long_cases() -> Vec<Case> {
+    let x = Rng::new(17).tensor([1, 3, elementwise::LONG]);
+    let picks = Tensor::u32([1, 2], vec![2, 0]).ok();
+    let label = format!("2 of {}", x.shape());
+    vec![Case::new(label, Gather, vec![Some(x), picks], Tolerance::exact())]
 }

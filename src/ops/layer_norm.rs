@@ -2,6 +2,7 @@
 //!
 //! Shapes: x, residual, y, sum `[.., C]`; weight, bias `[C]`. `residual`, `weight` and `bias`
 //! may be absent; `sum` is `h`, produced on request for pre-norm models. Biased variance.
+//! y may be stored in f16.
 //! Source: Ba, Kiros and Hinton 2016, "Layer Normalization".
 
 use std::sync::Arc;
@@ -43,6 +44,8 @@ static KERNELS: [&dyn Kernel; 3] = [
 static ROWS: RowOp<LayerNorm> = RowOp {
     params: Params::FIELDS,
     vectors: true,
+    walks: 3,
+    reductions: 2,
     x: rows::first_operand,
     spec: |op, call, spec| {
         let spec = spec
@@ -90,6 +93,11 @@ impl Op for LayerNorm {
         Ok(vec![x.clone(); self.outputs().len()])
     }
 
+    fn stores_f16(&self, i: usize) -> bool {
+        // The sum is the residual stream.
+        i == 0
+    }
+
     fn reference(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {
         let x = args.need(X)?;
         let cols = x.shape().last();
@@ -129,6 +137,7 @@ pub static ENTRY: Entry = Entry {
     summary: "y = (h - mean) / sqrt(var + eps) * weight + bias, h = x + residual",
     kernels: &KERNELS,
     cases,
+    long_cases,
     build,
 };
 
@@ -144,12 +153,15 @@ fn build(request: &mut Request) -> Result<Built> {
     Ok((Arc::new(LayerNorm { eps, with_sum }), inputs))
 }
 
+/// Two exact passes in f32, in which a lane adds up at most a few thousand terms: a few units in the
+/// last place of results that are of order one.
+fn tolerance() -> Tolerance {
+    Tolerance::f32(4e-6, 4e-6)
+}
+
 fn cases() -> Vec<Case> {
     let mut rng = Rng::new(1);
     let mut cases = Vec::new();
-    // Two exact passes in f32 over at most a few thousand terms: a few units in the last
-    // place of results that are of order one.
-    let tolerance = || Tolerance::f32(4e-6, 4e-6);
     for (rows, cols) in rows::CASES {
         let operands = |rng: &mut Rng| {
             (
@@ -176,6 +188,25 @@ fn cases() -> Vec<Case> {
         ));
     }
     let x = rng.tensor_with([3, 96], |r| r.normal() * 1e4);
+    for (rows, cols) in rows::NARROW_CASES {
+        let (x, residual, weight, bias) = (
+            rng.tensor([rows, cols]),
+            rng.tensor([rows, cols]),
+            rng.tensor([cols]),
+            rng.tensor([cols]),
+        );
+        let op = LayerNorm { eps: 1e-5, with_sum: false };
+        let inputs = vec![Some(x.clone()), None, Some(weight.clone()), Some(bias.clone())];
+        cases.push(Case::new(format!("{rows}x{cols}"), op, inputs, tolerance()).narrowed());
+        let op = LayerNorm { eps: 1e-5, with_sum: true };
+        let inputs = vec![Some(x), Some(residual), Some(weight), Some(bias)];
+        let label = format!("{rows}x{cols} plus residual, with the sum");
+        cases.push(Case::new(label, op, inputs, tolerance()).narrowed());
+    }
+    let weight = rng.tensor_with([96], |r| r.normal() * 6e4);
+    let inputs = vec![Some(rng.tensor([5, 96])), None, Some(weight), None];
+    let op = LayerNorm { eps: 1e-5, with_sum: false };
+    cases.push(Case::new("beyond the range of f16", op, inputs, tolerance()).narrowed());
     let plain = LayerNorm { eps: 1e-5, with_sum: false };
     cases.push(Case::new(
         "large values, no affine",
@@ -192,4 +223,16 @@ fn cases() -> Vec<Case> {
         Tolerance::exact(),
     ));
     cases
+}
+
+fn long_cases() -> Vec<Case> {
+    let mut rng = Rng::new(1);
+    let case = |(rows, cols): (usize, usize)| {
+        let [x, residual] = [(); 2].map(|()| Some(rng.tensor([rows, cols])));
+        let [weight, bias] = [(); 2].map(|()| Some(rng.tensor([cols])));
+        let inputs = vec![x, residual, weight, bias];
+        let op = LayerNorm { eps: 1e-5, with_sum: true };
+        Case::new(format!("{rows}x{cols} plus residual, with the sum"), op, inputs, tolerance())
+    };
+    rows::LONG.map(case).into()
 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use super::kernel::{Dispatch, Needs, Part, Precision, Stage};
 use super::request::Request;
+use super::rounds::most_rounds;
 use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Spec};
-use crate::tensor::{Dim, Meta, Sizes, SymMeta, Tensor};
+use crate::tensor::{DType, Dim, Meta, Sizes, SymMeta, Tensor};
 
 /// One op with its attributes, such as a layer norm with its eps.
 ///
@@ -38,6 +39,19 @@ pub trait Op: fmt::Debug + Send + Sync + Any {
     /// Whether a kernel reads operand `i` in blocks that share a scale. A weight of such a format
     /// is stored as f32 for an op that does not take it.
     fn takes_blocks(&self, _i: usize) -> bool {
+        false
+    }
+
+    /// Whether every kernel reads operand `i` in f16 as it does in f32. A value that only such
+    /// operands read may be stored so: see [`stores_f16`](Op::stores_f16).
+    fn reads_f16(&self, _i: usize) -> bool {
+        false
+    }
+
+    /// Whether kernels can store result `i`, an f32 by [`infer`](Op::infer), in f16, saturating at
+    /// ±65504: where [`Call::outputs`] says so, which is the graph's decision. A kernel that cannot
+    /// does not [fit](Kernel::fits) such a call.
+    fn stores_f16(&self, _i: usize) -> bool {
         false
     }
 
@@ -118,10 +132,19 @@ pub trait Kernel: Send + Sync {
         Ok(0)
     }
 
-    /// Whether the kernel can compute this call.
+    /// Whether the kernel can compute this call, however long its loops run: see
+    /// [`takes`](#method.takes).
     fn fits(&self, _call: &Call<'_>) -> bool {
         true
     }
+
+    /// The most rounds of loops that one invocation of a stage runs in this call, all its loops
+    /// together: a function of the sizes and of how [`dispatch`](Kernel::dispatch) splits the work.
+    ///
+    /// A round is one evaluation of a loop's condition, the failing one included; loops marked
+    /// `// unroll` have none. Software drivers leave loops after [`MAX_ROUNDS`](super::MAX_ROUNDS),
+    /// so a kernel that states more is not run there.
+    fn rounds(&self, stage: usize, call: &Call<'_>) -> Result<u64>;
 
     /// A guess of its time among the op's kernels, in any unit: the least is preferred until
     /// tuning has measured. Asked only where [`fits`](Kernel::fits) holds.
@@ -143,6 +166,19 @@ impl fmt::Debug for dyn Kernel {
     }
 }
 
+impl dyn Kernel + '_ {
+    /// Whether the kernel gives right answers to this call on the call's device: it
+    /// [`fits`](Kernel::fits), none of its invocations runs for more rounds than the device allows,
+    /// and the device has f16 where results are narrowed to it.
+    pub fn takes(&self, call: &Call<'_>) -> bool {
+        let most = most_rounds(call.caps);
+        let bounded = |stage| self.rounds(stage, call).is_ok_and(|rounds| rounds <= most);
+        (call.caps.f16 || !call.narrows())
+            && self.fits(call)
+            && (0..self.stages().len()).all(bounded)
+    }
+}
+
 impl PartialEq for dyn Kernel {
     /// Names are unique.
     fn eq(&self, other: &Self) -> bool {
@@ -160,8 +196,11 @@ pub struct Entry {
     pub summary: &'static str,
     /// Kernels, in the order in which reports list them.
     pub kernels: &'static [&'static dyn Kernel],
-    /// The cases every kernel is tested with.
+    /// The cases every kernel is tested and certified with.
     pub cases: fn() -> Vec<Case>,
+    /// Cases whose loops run longest, which tests and `verify ops` add: 262,144 columns, sums of
+    /// 100,003 products. Too slow for a first start.
+    pub long_cases: fn() -> Vec<Case>,
     /// Builds an instance and its operands from named tensors and settings.
     pub build: fn(&mut Request) -> Result<Built>,
 }
@@ -188,6 +227,8 @@ pub struct Case {
     pub sizes: Sizes,
     /// Allowed error.
     pub tolerance: Tolerance,
+    /// Whether results that can be [stored in f16](Op::stores_f16) are.
+    pub narrow: bool,
 }
 
 impl Case {
@@ -199,7 +240,13 @@ impl Case {
         tolerance: Tolerance,
     ) -> Self {
         let sizes = Sizes::default();
-        Self { label: label.into(), op: Arc::new(op), inputs, sizes, tolerance }
+        Self { label: label.into(), op: Arc::new(op), inputs, sizes, tolerance, narrow: false }
+    }
+
+    /// The same with results stored in f16 where they can be.
+    #[must_use]
+    pub fn narrowed(self) -> Self {
+        Self { label: format!("{}, to f16", self.label), narrow: true, ..self }
     }
 
     /// The reference's results.
@@ -220,7 +267,7 @@ impl Case {
     /// The case as a call on such a device. Errors when the op's own checks fail.
     pub fn with_call<T>(&self, caps: &Caps, use_it: impl FnOnce(&Call<'_>) -> T) -> Result<T> {
         let inputs: Vec<_> = self.inputs.iter().map(|t| t.as_ref().map(Tensor::meta)).collect();
-        let outputs = infer(&*self.op, &inputs, &self.sizes)?;
+        let outputs = results(&*self.op, &inputs, &self.sizes, self.narrow)?;
         let (op, sizes) = (&*self.op, &self.sizes);
         Ok(use_it(&Call { op, inputs: &inputs, outputs: &outputs, sizes, caps, part: None }))
     }
@@ -230,6 +277,21 @@ impl Case {
 pub fn infer(op: &dyn Op, inputs: &[Option<Meta>], sizes: &Sizes) -> Result<Vec<Meta>> {
     let symbolic: Vec<_> = inputs.iter().map(|meta| meta.map(Into::into)).collect();
     op.infer(&symbolic)?.iter().map(|meta: &SymMeta| meta.eval(sizes)).collect()
+}
+
+/// The same with those that can be [stored in f16](Op::stores_f16) in f16, if `narrow`.
+pub(super) fn results(
+    op: &dyn Op,
+    inputs: &[Option<Meta>],
+    sizes: &Sizes,
+    narrow: bool,
+) -> Result<Vec<Meta>> {
+    let mut outputs = infer(op, inputs, sizes)?;
+    for (i, meta) in outputs.iter_mut().enumerate().filter(|(i, _)| narrow && op.stores_f16(*i)) {
+        debug_assert_eq!(meta.dtype, DType::F32, "result {i} of {}", op.name());
+        meta.dtype = DType::F16;
+    }
+    Ok(outputs)
 }
 
 /// Operands of a CPU call.
@@ -287,6 +349,13 @@ impl<'a> Call<'a> {
     /// Whether operand `i` is given.
     pub fn has(&self, i: usize) -> bool {
         self.inputs.get(i).copied().flatten().is_some()
+    }
+
+    /// Whether a result that is f32 by the op's own rule is to be stored in f16.
+    pub fn narrows(&self) -> bool {
+        let narrowed =
+            |(i, meta): (usize, &Meta)| meta.dtype == DType::F16 && self.op.stores_f16(i);
+        self.outputs.iter().enumerate().any(narrowed)
     }
 
     /// Shape and dtype of result `i`.

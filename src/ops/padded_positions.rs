@@ -10,6 +10,7 @@ use super::kernel::Dispatch;
 use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
 use super::request::Request;
 use super::rng::Rng;
+use super::rounds;
 use super::rows;
 use super::single::Single;
 use super::tolerance::Tolerance;
@@ -30,7 +31,10 @@ crate::params! {
 }
 
 static KERNELS: [&dyn Kernel; 1] =
-    [&Single::new(crate::shader!("padded_positions"), Params::FIELDS, spec, dispatch)];
+    [&Single::new(crate::shader!("padded_positions"), Params::FIELDS, spec, dispatch, rounds)];
+
+/// Invocations per workgroup, each with a run of a row's columns, as in the shader.
+const THREADS: usize = 64;
 
 fn spec(_op: &PaddedPositions, _call: &Call<'_>) -> Spec {
     Spec::new()
@@ -41,6 +45,11 @@ fn dispatch(op: &PaddedPositions, call: &Call<'_>) -> Dispatch {
     let (rows, cols) = (ids.rows(), ids.last());
     let params = Params { rows: rows as u32, cols: cols as u32, pad: op.pad };
     Dispatch::new(&params, fold(rows))
+}
+
+fn rounds(_op: &PaddedPositions, call: &Call<'_>) -> u64 {
+    let run = call.input(0).shape.last().div_ceil(THREADS);
+    2 * rounds::of_loop(run, 0) + rounds::of_loop(THREADS - 1, 0)
 }
 
 impl Op for PaddedPositions {
@@ -90,6 +99,7 @@ pub static ENTRY: Entry = Entry {
     summary: "positions = pad for padding, else pad + the real tokens so far",
     kernels: &KERNELS,
     cases,
+    long_cases,
     build,
 };
 
@@ -116,4 +126,15 @@ fn cases() -> Vec<Case> {
     push("all padding".to_owned(), 1, [2, 70], &mut |_| 1);
     push("no padding".to_owned(), 5, [3, 67], &mut |i| i as u32 + 6);
     cases
+}
+
+fn long_cases() -> Vec<Case> {
+    let mut rng = Rng::new(15);
+    let case = |(rows, cols): (usize, usize)| {
+        let ids = (0..rows * cols).map(|_| rng.below(4) as u32).collect();
+        let ids = Tensor::u32([rows, cols], ids).ok();
+        let op = PaddedPositions { pad: 1 };
+        Case::new(format!("{rows}x{cols}"), op, vec![ids], Tolerance::exact())
+    };
+    rows::LONG.map(case).into()
 }

@@ -11,6 +11,7 @@ use super::kernel::Dispatch;
 use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
 use super::request::Request;
 use super::rng::Rng;
+use super::rounds;
 use super::single::Single;
 use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
@@ -36,11 +37,19 @@ crate::params! {
     struct PoolParams { batch: u32, tokens: u32, cols: u32 }
 }
 
-static POOL_KERNELS: [&dyn Kernel; 1] =
-    [&Single::new(crate::shader!("pool"), PoolParams::FIELDS, pool_spec, pool_dispatch)];
+static POOL_KERNELS: [&dyn Kernel; 1] = [&Single::new(
+    crate::shader!("pool"),
+    PoolParams::FIELDS,
+    pool_spec,
+    pool_dispatch,
+    pool_rounds,
+)];
 
 /// Columns per workgroup, as in the shader.
 const COLUMNS: usize = 64;
+
+/// Tokens that an invocation adds up per round, as in the shader.
+const STEPS: usize = 8;
 
 fn pool_spec(op: &Pool, call: &Call<'_>) -> Spec {
     Spec::new()
@@ -56,6 +65,11 @@ fn pool_dispatch(_op: &Pool, call: &Call<'_>) -> Dispatch {
     let params = PoolParams { batch: batch as u32, tokens: dim(1) as u32, cols: cols as u32 };
     let grid = fold(batch * cols.div_ceil(COLUMNS));
     Dispatch::new(&params, grid)
+}
+
+fn pool_rounds(op: &Pool, call: &Call<'_>) -> u64 {
+    let tokens = call.input(X).shape.dims().get(1).copied().unwrap_or(1);
+    if *op == Pool::Mean { rounds::of_loop(tokens.div_ceil(STEPS), 0) } else { 0 }
 }
 
 impl Op for Pool {
@@ -123,6 +137,7 @@ pub static POOL: Entry = Entry {
     summary: "y = mean over the mask's tokens, the first or the last token",
     kernels: &POOL_KERNELS,
     cases: pool_cases,
+    long_cases: pool_long_cases,
     build: build_pool,
 };
 
@@ -167,6 +182,18 @@ fn pool_cases() -> Vec<Case> {
     cases
 }
 
+fn pool_long_cases() -> Vec<Case> {
+    let mut rng = Rng::new(13);
+    let tokens = 262_144;
+    // A sequence with a mean of its own, whose sum grows from token to token: of the 2^18 additions
+    // one after the other each rounds by up to 2^-25 of it, by turns up and down.
+    let x = rng.tensor_with([1, tokens, 3], |r| 1.0 + r.normal());
+    let mask = (0..tokens).map(|_| u32::from(rng.below(8) > 0)).collect();
+    let inputs = vec![Some(x), Tensor::u32([1, tokens], mask).ok()];
+    let tolerance = Tolerance { nmse: 1e-9, ..Tolerance::f32(0.0, 5e-5) };
+    vec![Case::new(format!("1x{tokens}x3 masked mean"), Pool::Mean, inputs, tolerance)]
+}
+
 /// Scaling to length 1; operand `x`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct L2Normalize {
@@ -179,8 +206,16 @@ crate::params! {
     struct NormParams { rows: u32, cols: u32, eps: f32 }
 }
 
-static NORM_KERNELS: [&dyn Kernel; 1] =
-    [&Single::new(crate::shader!("l2_normalize"), NormParams::FIELDS, norm_spec, norm_dispatch)];
+static NORM_KERNELS: [&dyn Kernel; 1] = [&Single::new(
+    crate::shader!("l2_normalize"),
+    NormParams::FIELDS,
+    norm_spec,
+    norm_dispatch,
+    norm_rounds,
+)];
+
+/// Invocations of a workgroup, which share a row, as in `shaders/shared/reduce_workgroup.wgsl`.
+const NORM_THREADS: u32 = 64;
 
 fn norm_spec(_op: &L2Normalize, _call: &Call<'_>) -> Spec {
     Spec::new()
@@ -190,6 +225,11 @@ fn norm_dispatch(op: &L2Normalize, call: &Call<'_>) -> Dispatch {
     let x = call.input(X).shape;
     let params = NormParams { rows: x.rows() as u32, cols: x.last() as u32, eps: op.eps };
     Dispatch::new(&params, fold(x.rows()))
+}
+
+fn norm_rounds(_op: &L2Normalize, call: &Call<'_>) -> u64 {
+    let walk = rounds::of_loop(call.input(X).shape.last().div_ceil(NORM_THREADS as usize), 0);
+    2 * walk + rounds::of_tree(NORM_THREADS)
 }
 
 impl Op for L2Normalize {
@@ -240,6 +280,7 @@ pub static L2_NORMALIZE: Entry = Entry {
     summary: "y = x / max(|x|, eps)",
     kernels: &NORM_KERNELS,
     cases: norm_cases,
+    long_cases: norm_long_cases,
     build: build_norm,
 };
 
@@ -262,4 +303,10 @@ fn norm_cases() -> Vec<Case> {
     let zero = rng.tensor_with([2, 40], |_| 0.0);
     cases.push(Case::new("zero rows", op, vec![Some(zero)], Tolerance::exact()));
     cases
+}
+
+fn norm_long_cases() -> Vec<Case> {
+    let x = Rng::new(14).tensor([2, 262_144]);
+    let op = L2Normalize { eps: 1e-12 };
+    vec![Case::new("2x262144", op, vec![Some(x)], Tolerance::f32(1e-7, 2e-6))]
 }

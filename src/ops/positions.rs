@@ -10,7 +10,7 @@ use super::elementwise;
 use super::kernel::Dispatch;
 use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
 use super::request::Request;
-use super::single::Single;
+use super::single::{Single, no_loops};
 use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
 use crate::gpu::Spec;
@@ -34,7 +34,7 @@ crate::params! {
 }
 
 static KERNELS: [&dyn Kernel; 1] =
-    [&Single::new(crate::shader!("positions"), Params::FIELDS, spec, dispatch)];
+    [&Single::new(crate::shader!("positions"), Params::FIELDS, spec, dispatch, no_loops)];
 
 fn spec(_op: &Positions, call: &Call<'_>) -> Spec {
     Spec::new().set("HAS_PADS", call.has(PADS))
@@ -105,6 +105,7 @@ pub static ENTRY: Entry = Entry {
     summary: "positions = base + max(offset + t - pads[b], 0)",
     kernels: &KERNELS,
     cases,
+    long_cases,
     build,
 };
 
@@ -135,4 +136,11 @@ fn cases() -> Vec<Case> {
         }
     }
     cases
+}
+
+fn long_cases() -> Vec<Case> {
+    let ids = Tensor::u32([1, elementwise::LONG], vec![0; elementwise::LONG]).ok();
+    let (label, op) =
+        (format!("1x{}", elementwise::LONG), Positions { offset: Dim::Const(3), base: 2 });
+    vec![Case::new(label, op, vec![ids, None], Tolerance::exact())]
 }

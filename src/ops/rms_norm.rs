@@ -3,7 +3,7 @@
 //!
 //! Shapes: x, residual, y, sum `[.., C]`; weight `[C]`, or `[D]` where D divides C: then every
 //! D columns (a head) are normalised on their own. `residual` and `weight` may be absent;
-//! `sum` is `h`, produced on request for pre-norm models.
+//! `sum` is `h`, produced on request for pre-norm models. y may be stored in f16.
 //! Source: Zhang and Sennrich 2019, "Root Mean Square Layer Normalization".
 
 use std::sync::Arc;
@@ -47,6 +47,8 @@ static KERNELS: [&dyn Kernel; 3] = [
 static ROWS: RowOp<RmsNorm> = RowOp {
     params: Params::FIELDS,
     vectors: true,
+    walks: 2,
+    reductions: 1,
     x: by_head,
     spec: |op, call, spec| {
         let spec = spec
@@ -103,6 +105,11 @@ impl Op for RmsNorm {
         Ok(vec![x.clone(); self.outputs().len()])
     }
 
+    fn stores_f16(&self, i: usize) -> bool {
+        // The sum is the residual stream.
+        i == 0
+    }
+
     fn reference(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {
         let x = args.need(X)?;
         let cols = args.get(WEIGHT).map_or(x.shape().last(), |w| w.shape().last());
@@ -139,6 +146,7 @@ pub static ENTRY: Entry = Entry {
     summary: "y = h / sqrt(mean(h^2) + eps) * weight, h = x + residual",
     kernels: &KERNELS,
     cases,
+    long_cases,
     build,
 };
 
@@ -153,11 +161,14 @@ fn build(request: &mut Request) -> Result<Built> {
     Ok((Arc::new(op), inputs))
 }
 
+/// One sum of squares, no cancellation: a few units in the last place.
+fn tolerance() -> Tolerance {
+    Tolerance::f32(2e-6, 4e-6)
+}
+
 fn cases() -> Vec<Case> {
     let mut rng = Rng::new(2);
     let mut cases = Vec::new();
-    // One sum of squares, no cancellation: a few units in the last place.
-    let tolerance = || Tolerance::f32(2e-6, 4e-6);
     for (rows, cols) in rows::CASES {
         let (x, weight) = (rng.tensor([rows, cols]), rng.tensor([cols]));
         let residual = rng.tensor([rows, cols]);
@@ -174,7 +185,22 @@ fn cases() -> Vec<Case> {
             tolerance(),
         ));
     }
+    for (rows, cols) in rows::NARROW_CASES {
+        let (x, residual) = (rng.tensor([rows, cols]), rng.tensor([rows, cols]));
+        let weight = rng.tensor([cols]);
+        let op = RmsNorm { eps: 1e-6, unit_offset: false, with_sum: false };
+        let inputs = vec![Some(x.clone()), None, Some(weight.clone())];
+        cases.push(Case::new(format!("{rows}x{cols}"), op, inputs, tolerance()).narrowed());
+        let op = RmsNorm { eps: 1e-5, unit_offset: true, with_sum: true };
+        let inputs = vec![Some(x), Some(residual), Some(weight)];
+        let label = format!("{rows}x{cols} plus residual, 1 + weight, with the sum");
+        cases.push(Case::new(label, op, inputs, tolerance()).narrowed());
+    }
     let plain = RmsNorm { eps: 1e-6, unit_offset: false, with_sum: false };
+    let weight = rng.tensor_with([96], |r| r.normal() * 6e4);
+    let inputs = vec![Some(rng.tensor([5, 96])), None, Some(weight)];
+    let label = "beyond the range of f16";
+    cases.push(Case::new(label, plain.clone(), inputs, tolerance()).narrowed());
     for (label, size) in [("values of 1e15", 1e15), ("values of 1e-15", 1e-15), ("zeros", 0.0)] {
         let x = rng.tensor_with([3, 96], |r| r.normal() * size);
         cases.push(Case::new(label, plain.clone(), vec![Some(x), None, None], tolerance()));
@@ -186,4 +212,15 @@ fn cases() -> Vec<Case> {
         cases.push(Case::new(label, plain.clone(), inputs, tolerance()));
     }
     cases
+}
+
+fn long_cases() -> Vec<Case> {
+    let mut rng = Rng::new(2);
+    let case = |(rows, cols): (usize, usize)| {
+        let x = rng.tensor([rows, cols]);
+        let inputs = vec![Some(x), None, Some(rng.tensor([cols]))];
+        let op = RmsNorm { eps: 1e-6, unit_offset: false, with_sum: false };
+        Case::new(format!("{rows}x{cols}"), op, inputs, tolerance())
+    };
+    rows::LONG.map(case).into()
 }

@@ -16,7 +16,7 @@ use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
 use super::position::{RopeScaling, rope_tables};
 use super::request::Request;
 use super::rng::Rng;
-use super::single::Single;
+use super::single::{Single, no_loops};
 use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
 use crate::gpu::Spec;
@@ -81,7 +81,7 @@ crate::params! {
 }
 
 static KERNELS: [&dyn Kernel; 1] =
-    [&Single::new(crate::shader!("rope"), Params::FIELDS, spec, dispatch)];
+    [&Single::new(crate::shader!("rope"), Params::FIELDS, spec, dispatch, no_loops)];
 
 impl Rope {
     /// Tokens per sequence of x.
@@ -253,6 +253,7 @@ pub static ENTRY: Entry = Entry {
     summary: "rotary position embedding of x [.., heads, tokens, head_dim]",
     kernels: &KERNELS,
     cases,
+    long_cases,
     build,
 };
 
@@ -287,10 +288,13 @@ fn build(request: &mut Request) -> Result<Built> {
     Ok((Arc::new(op), vec![Some(x), Some(cos), Some(sin), Some(rows)]))
 }
 
+/// Two products and a sum of values of order one.
+fn tolerance() -> Tolerance {
+    Tolerance::f32(1e-6, 1e-6)
+}
+
 fn cases() -> Vec<Case> {
     let mut rng = Rng::new(6);
-    // Two products and a sum of values of order one.
-    let tolerance = || Tolerance::f32(1e-6, 1e-6);
     let mut cases = Vec::new();
     for (pairing, head_dim, rotary_dim, tokens) in [
         (Pairing::Neox, 2, 2, 1),
@@ -333,6 +337,24 @@ fn cases() -> Vec<Case> {
         push(format!("{what}, packed, positions"), packed, x, Some(ids), 0);
     }
     cases
+}
+
+fn long_cases() -> Vec<Case> {
+    let tokens = 100_003;
+    let tables = rope_tables(1e4, 2, 0..tokens, RopeScaling::None);
+    let (cos, sin) = tables.unwrap_or_else(|e| unreachable!("{e}"));
+    let op = Rope {
+        n_heads: 1,
+        head_dim: 2,
+        rotary_dim: 2,
+        pairing: Pairing::Neox,
+        heads_first: true,
+        column: 0,
+        offset: 0.into(),
+    };
+    let x = Rng::new(6).tensor([1, 1, tokens, 2]);
+    let inputs = vec![Some(x), Some(cos), Some(sin), None];
+    vec![Case::new(format!("{tokens} tokens"), op, inputs, tolerance())]
 }
 
 #[cfg(test)]

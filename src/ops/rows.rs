@@ -5,6 +5,8 @@
 
 use super::kernel::{Dispatch, Needs, Stage};
 use super::op::{Call, Kernel, Op};
+use super::rounds::{self, MAX_ROUNDS};
+use super::store::stored;
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Field, ParamBytes, ShaderSource, Spec, fold};
 use crate::tensor::{DType, Shape, SymMeta};
@@ -23,6 +25,10 @@ pub(super) struct RowOp<O> {
     pub params: &'static [Field],
     /// Whether the streaming shader can read four values at a time.
     pub vectors: bool,
+    /// How often the streaming shader walks a row.
+    pub walks: u64,
+    /// How often it reduces what its lanes hold, at most.
+    pub reductions: u64,
     /// The matrix whose rows are worked on.
     pub x: fn(&Call<'_>) -> Shape,
     /// Adds the op's own consts and imports.
@@ -89,6 +95,45 @@ impl<O> Rows<O> {
     }
 }
 
+impl<O: Op> Rows<O> {
+    /// Invocations that share a row.
+    fn threads(&self, call: &Call<'_>) -> u32 {
+        match self.way {
+            Way::Workgroup => threads((self.of.x)(call).last(), call.caps),
+            _ => lanes(call.caps),
+        }
+    }
+
+    /// Values that a streaming shader reads at a time.
+    fn width(&self, cols: usize) -> usize {
+        let streams = self.way != Way::Registers;
+        if streams && self.of.vectors && cols.is_multiple_of(4) { 4 } else { 1 }
+    }
+
+    fn rounds_per_row(&self, call: &Call<'_>) -> u64 {
+        let cols = (self.of.x)(call).last();
+        let threads = self.threads(call);
+        let walk = rounds::of_loop((cols / self.width(cols)).div_ceil(threads as usize), 0);
+        match self.way {
+            // Every loop over the columns is marked.
+            Way::Registers => 0,
+            Way::Subgroup => self.of.walks * walk,
+            Way::Workgroup => self.of.walks * walk + self.of.reductions * rounds::of_tree(threads),
+        }
+    }
+
+    /// Rows of a workgroup: several on a software driver, but at least 64 workgroups where there are
+    /// as many rows, so that all cores get a share, and no more than its loops have rounds for.
+    fn rows_per_group(&self, call: &Call<'_>) -> usize {
+        if !call.caps.software {
+            return 1;
+        }
+        let shared = ((self.of.x)(call).rows() / 64).clamp(1, SOFTWARE_ROWS);
+        let bounded = (MAX_ROUNDS - 1) / (1 + self.rounds_per_row(call));
+        shared.min(bounded as usize).max(1)
+    }
+}
+
 impl<O: Op> Kernel for Rows<O> {
     fn name(&self) -> &'static str {
         self.name
@@ -127,31 +172,30 @@ impl<O: Op> Kernel for Rows<O> {
 
     fn spec(&self, _stage: usize, call: &Call<'_>) -> Result<Spec> {
         let cols = (self.of.x)(call).last();
+        let spec = Spec::new().set("THREADS", self.threads(call));
         let spec = match self.way {
-            Way::Registers => Spec::new()
-                .set("THREADS", lanes(call.caps))
-                .set("COLS", cols as u32)
-                .set("KEEP_COLUMNS", call.caps.software),
-            Way::Subgroup => Spec::new()
-                .import("reduce_workgroup", "reduce_subgroup")
-                .set("THREADS", lanes(call.caps)),
-            Way::Workgroup => Spec::new().set("THREADS", threads(cols, call.caps)),
+            Way::Registers => spec.set("COLS", cols as u32).set("KEEP_COLUMNS", call.caps.software),
+            Way::Subgroup => spec.import("reduce_workgroup", "reduce_subgroup"),
+            Way::Workgroup => spec,
         };
-        let streams = self.way != Way::Registers;
-        let spec = match streams && self.of.vectors && cols.is_multiple_of(4) {
-            true => spec.import("elem_f32", "elem_vec4"),
-            false => spec,
+        let spec = match self.width(cols) {
+            4 => spec.import("elem_f32", "elem_vec4"),
+            _ => spec,
         };
+        let vectors = self.way == Way::Registers || self.width(cols) == 4;
+        let spec = if call.op.stores_f16(0) { stored(spec, call, vectors) } else { spec };
         Ok((self.of.spec)(call.instance()?, call, spec))
     }
 
     fn dispatch(&self, _stage: usize, call: &Call<'_>) -> Result<Dispatch> {
         let x = (self.of.x)(call);
-        // At least 64 workgroups where there are as many rows, so that all cores get a share.
-        let rows = x.rows();
-        let per_group = if call.caps.software { (rows / 64).clamp(1, SOFTWARE_ROWS) } else { 1 };
+        let per_group = self.rows_per_group(call);
         let params = (self.of.pack)(call.instance()?, x, per_group as u32);
-        Ok(Dispatch { params, grid: fold(rows.div_ceil(per_group)) })
+        Ok(Dispatch { params, grid: fold(x.rows().div_ceil(per_group)) })
+    }
+
+    fn rounds(&self, _stage: usize, call: &Call<'_>) -> Result<u64> {
+        Ok(rounds::of_loop(self.rows_per_group(call), self.rounds_per_row(call)))
     }
 }
 
@@ -173,6 +217,14 @@ pub(super) fn columns(op: &'static str, name: &str, x: &SymMeta) -> Result<usize
         Error::op(op, message)
     })
 }
+
+/// Shapes that norms with results in f16 are tested with: of an odd number of halves, of whole
+/// vectors, and of more of both than one lane holds.
+pub(super) const NARROW_CASES: [(usize, usize); 6] =
+    [(1, 1), (3, 65), (5, 28), (131, 96), (2, 1031), (2, 4100)];
+
+/// Long rows: the largest vocabulary, and a length that is no whole number of vectors.
+pub(super) const LONG: [(usize, usize); 2] = [(2, 262_144), (2, 100_003)];
 
 /// Shapes every op over rows is tested with: one column, around a workgroup's 64 lanes, around
 /// one vector per lane, a prime, more rows than one workgroup walks, and long rows.

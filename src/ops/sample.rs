@@ -14,6 +14,7 @@ use super::kernel::Dispatch;
 use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
 use super::request::Request;
 use super::rng::Rng;
+use super::rounds;
 use super::rows;
 use super::single::Single;
 use super::tolerance::Tolerance;
@@ -74,7 +75,7 @@ crate::params! {
 }
 
 static KERNELS: [&dyn Kernel; 1] =
-    [&Single::new(crate::shader!("sample"), Params::FIELDS, spec, dispatch)];
+    [&Single::new(crate::shader!("sample"), Params::FIELDS, spec, dispatch, rounds)];
 
 /// One step of PCG's generator and its output permutation, as in the shader.
 fn hash(value: u32) -> u32 {
@@ -136,6 +137,11 @@ impl Sampling {
     }
 }
 
+/// Columns of a lane per round of the walks that look for a bound, as in the shader.
+const STEPS: usize = 4;
+/// Digits of a bound, two bits each.
+const DIGITS: usize = 16;
+
 fn spec(_op: &Sample, call: &Call<'_>) -> Spec {
     Spec::new().set("THREADS", rows::threads(call.input(0).shape.last(), call.caps))
 }
@@ -145,6 +151,18 @@ fn dispatch(op: &Sample, call: &Call<'_>) -> Dispatch {
     let step = op.step.eval(call.sizes) as u32;
     let params = Params { rows: x.rows() as u32, cols: x.last() as u32, step };
     Dispatch::new(&params, fold(x.rows()))
+}
+
+fn rounds(_op: &Sample, call: &Call<'_>) -> u64 {
+    let cols = call.input(X).shape.last();
+    let threads = rows::threads(cols, call.caps);
+    let turns = |steps: usize| cols.div_ceil(steps * threads as usize);
+    let once = rounds::of_loop(turns(1), 0) + rounds::of_tree(threads);
+    let tail = rounds::of_loop(STEPS - 1, 0);
+    let three = rounds::of_loop(turns(STEPS), 0) + tail + 3 * rounds::of_tree(threads);
+    let bound = rounds::of_loop(DIGITS, three);
+    // The largest value, the top-k bound, the weight of all above it, the top-p bound, the draw.
+    once + bound + three + bound + once
 }
 
 impl Op for Sample {
@@ -199,6 +217,7 @@ pub static ENTRY: Entry = Entry {
     summary: "index drawn by exp(x / temperature) among top-k, top-p, min-p",
     kernels: &KERNELS,
     cases,
+    long_cases,
     build,
 };
 
@@ -241,6 +260,28 @@ fn cases() -> Vec<Case> {
             let inputs = vec![Some(x.clone()), sampling.settings().ok()];
             let case = Case::new(label, op, inputs, Tolerance::exact());
             cases.push(Case { sizes: Sizes::default().with(Sym(0), 9 + cols), ..case });
+        }
+    }
+    cases
+}
+
+/// The largest vocabularies, with every set: bounds are found by one walk per bit.
+fn long_cases() -> Vec<Case> {
+    let mut rng = Rng::new(48);
+    let warm = Sampling { temperature: 0.8, seed: 19, ..Sampling::GREEDY };
+    let ways = [
+        ("top 1", Sampling { top_k: 1, ..warm }),
+        ("top 50", Sampling { top_k: 50, ..warm }),
+        ("top 0.9", Sampling { top_p: 0.9, ..warm }),
+        ("top 50 and 0.9", Sampling { top_k: 50, top_p: 0.9, ..warm }),
+    ];
+    let mut cases = Vec::new();
+    for (rows, cols) in [(1, 262_144), (2, 128_256)] {
+        let x = rng.tensor_with([rows, cols], |r| r.normal() * 3.0);
+        for (what, sampling) in ways {
+            let inputs = vec![Some(x.clone()), sampling.settings().ok()];
+            let op = Sample { step: Dim::Const(21) };
+            cases.push(Case::new(format!("{rows}x{cols} {what}"), op, inputs, Tolerance::exact()));
         }
     }
     cases

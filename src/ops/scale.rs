@@ -10,7 +10,7 @@ use super::kernel::Dispatch;
 use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
 use super::request::Request;
 use super::rng::Rng;
-use super::single::Single;
+use super::single::{Single, no_loops};
 use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
 use crate::gpu::Spec;
@@ -31,7 +31,7 @@ crate::params! {
 }
 
 static KERNELS: [&dyn Kernel; 1] =
-    [&Single::new(crate::shader!("scale"), Params::FIELDS, spec, dispatch)];
+    [&Single::new(crate::shader!("scale"), Params::FIELDS, spec, dispatch, no_loops)];
 
 fn spec(op: &Scale, _call: &Call<'_>) -> Spec {
     Spec::new().set("HAS_CAP", op.cap.is_some())
@@ -95,6 +95,7 @@ pub static ENTRY: Entry = Entry {
     summary: "y = scale x, or cap tanh(scale x / cap)",
     kernels: &KERNELS,
     cases,
+    long_cases,
     build,
 };
 
@@ -121,4 +122,10 @@ fn cases() -> Vec<Case> {
     let tolerance = Tolerance::f32(1e-6, 1e-6);
     cases.push(Case::new("saturated", capped, vec![Some(extreme)], tolerance));
     cases
+}
+
+fn long_cases() -> Vec<Case> {
+    let x = Rng::new(43).tensor([elementwise::LONG]);
+    let (label, op) = (elementwise::LONG.to_string(), Scale { scale: 0.125, cap: None });
+    vec![Case::new(label, op, vec![Some(x)], Tolerance::exact())]
 }

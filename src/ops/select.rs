@@ -11,7 +11,7 @@ pub fn candidates(call: &Call<'_>, precision: Precision) -> Vec<&'static dyn Ker
     found.retain(|kernel| {
         kernel.precision() <= precision
             && kernel.needs().missing(call.caps).is_none()
-            && kernel.fits(call)
+            && kernel.takes(call)
     });
     found.sort_by(|a, b| a.rank(call).total_cmp(&b.rank(call)));
     found
@@ -58,7 +58,7 @@ fn force(call: &Call<'_>, name: &str) -> Result<&'static dyn Kernel> {
         let device = call.caps.name.clone();
         return Err(Error::Missing { device, missing: format!("{missing}, which {name} needs") });
     }
-    if !kernel.fits(call) {
+    if !kernel.takes(call) {
         return Err(Error::op(op.name(), format!("variant `{name}` does not take these shapes")));
     }
     Ok(*kernel)

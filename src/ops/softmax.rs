@@ -36,6 +36,8 @@ static KERNELS: [&dyn Kernel; 3] = [
 static ROWS: RowOp<Softmax> = RowOp {
     params: Params::FIELDS,
     vectors: true,
+    walks: 3,
+    reductions: 2,
     x: rows::first_operand,
     spec: |op, _call, spec| spec.set("LOG", op.log),
     pack: |_op, x, rows_per_group| {
@@ -98,6 +100,7 @@ pub static ENTRY: Entry = Entry {
     summary: "y = exp(x - max) / sum(exp(x - max)) over the innermost dimension",
     kernels: &KERNELS,
     cases: || cases(false),
+    long_cases: || long_cases(false),
     build,
 };
 
@@ -108,6 +111,7 @@ pub static LOG_ENTRY: Entry = Entry {
     summary: "y = x - max - log(sum(exp(x - max))) over the innermost dimension",
     kernels: &KERNELS,
     cases: || cases(true),
+    long_cases: || long_cases(true),
     build,
 };
 
@@ -150,4 +154,16 @@ fn cases(log: bool) -> Vec<Case> {
     };
     push("one live entry", rng.tensor_with([2, 37], one));
     cases
+}
+
+fn long_cases(log: bool) -> Vec<Case> {
+    let mut rng = Rng::new(3);
+    let case = |(rows, cols): (usize, usize)| {
+        let x = rng.tensor_with([rows, cols], |r| r.normal() * 4.0);
+        // A lane adds up to 2^14 terms one after the other, most of them below an ulp of the sum.
+        let tolerance = if log { Tolerance::f32(4e-5, 2e-6) } else { Tolerance::f32(2e-7, 5e-5) };
+        let tolerance = Tolerance { nmse: 1e-9, ..tolerance };
+        Case::new(format!("{rows}x{cols}"), Softmax { log }, vec![Some(x)], tolerance)
+    };
+    rows::LONG.map(case).into()
 }

@@ -45,6 +45,19 @@ impl Tolerance {
         out
     }
 
+    /// The same for a result that is rounded to f16 when it is stored: half a unit in the last place
+    /// more, 2^-11 of the value or, below the smallest normal one, 2^-25.
+    #[must_use]
+    pub fn stored_in_f16(&self) -> Self {
+        let roundoff = 2f64.powi(-11);
+        Self {
+            nmse: self.nmse.max(Precision::Fast.nmse()),
+            abs: self.abs + 2f64.powi(-25),
+            rel: self.rel + roundoff,
+            bound: self.bound.clone(),
+        }
+    }
+
     /// The same with a bound per element of the first result.
     #[must_use]
     pub fn with_bound(mut self, bound: Vec<f64>) -> Self {

@@ -7,7 +7,7 @@ use super::op::{Case, Entry, Kernel};
 use super::registry::registry;
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 
 /// What became of one case on one variant.
 #[derive(Clone, Debug)]
@@ -47,7 +47,11 @@ pub(super) fn judge(case: &Case, got: &[Tensor], precision: Precision) -> Result
     let tolerance = case.tolerance.at(precision);
     let (mut nmse, mut max_abs) = (0.0f64, 0.0f64);
     for (i, (got, want)) in got.iter().zip(&want).enumerate() {
-        let found = tolerance.compare(got, want, i)?;
+        let found = if got.dtype() == DType::F16 && want.dtype() == DType::F32 {
+            tolerance.stored_in_f16().compare(got, &saturated(want)?, i)?
+        } else {
+            tolerance.compare(got, want, i)?
+        };
         if !found.passed {
             let message = format!(
                 "result {i}: NMSE {:.2e}, max abs {:.2e}, worst at element {}",
@@ -65,6 +69,12 @@ pub(super) fn judge(case: &Case, got: &[Tensor], precision: Precision) -> Result
     } else {
         Ok(Outcome::Failed(format!("{} results, expected {}", got.len(), want.len())))
     }
+}
+
+/// What a result that is narrowed can be at most. The rounding is the tolerance's matter.
+fn saturated(want: &Tensor) -> Result<Tensor> {
+    let held = want.as_f32()?.iter().map(|v| v.clamp(-65504.0, 65504.0));
+    Tensor::f32(want.shape(), held.collect())
 }
 
 /// Runs one case on one variant, held to the variant's own precision.
@@ -89,7 +99,10 @@ pub(super) fn try_case(
         if metas.into_iter().any(|m| m.bytes() as u64 + GUARD > caps.max_binding) {
             return Some("larger than the device's largest binding");
         }
-        (!kernel.fits(call)).then_some("the variant does not take these shapes")
+        if call.narrows() && !caps.f16 {
+            return Some("the device lacks f16 arithmetic");
+        }
+        (!kernel.takes(call)).then_some("the variant does not take these shapes")
     })?;
     if let Some(why) = turned_away {
         return Ok(Outcome::NotRun(why.to_owned()));
@@ -97,7 +110,12 @@ pub(super) fn try_case(
     if kernel.precision() > Precision::Exact && !case.fits_f16() {
         return Ok(Outcome::NotRun("values beyond f16".to_owned()));
     }
-    let options = RunOptions { kernel: Some(kernel.name()), precision, ..RunOptions::default() };
+    let options = RunOptions {
+        kernel: Some(kernel.name()),
+        precision,
+        narrow: case.narrow,
+        ..RunOptions::default()
+    };
     let got = run(gpu, &*case.op, &case.inputs, &case.sizes, options)?;
     judge(case, &got, kernel.precision())
 }
@@ -109,7 +127,7 @@ pub fn verify_cpu(case: &Case) -> Outcome {
         .unwrap_or_else(|e| Outcome::Failed(e.to_string()))
 }
 
-/// Runs every case of one op on every variant (`Some`) or on the CPU route (`None`).
+/// Runs every case of one op, long ones included, on every variant (`Some`) or on the CPU route (`None`).
 pub fn verify_entry(gpu: Option<&Gpu>, entry: &'static Entry) -> Vec<Verdict> {
     let verdict = |kernel, case: &Case, outcome| Verdict {
         op: entry.name,
@@ -117,7 +135,7 @@ pub fn verify_entry(gpu: Option<&Gpu>, entry: &'static Entry) -> Vec<Verdict> {
         case: case.label.clone(),
         outcome,
     };
-    let cases = (entry.cases)();
+    let cases = [(entry.cases)(), (entry.long_cases)()].concat();
     let Some(gpu) = gpu else {
         return cases.iter().map(|c| verdict("cpu", c, verify_cpu(c))).collect();
     };

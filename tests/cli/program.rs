@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
-use tilewright::gpu::GpuOptions;
 
 /// A golden model folder.
 pub fn golden(name: &str) -> PathBuf {
@@ -24,7 +23,7 @@ pub fn bert() -> String {
 
 /// `--device` for the adapter the tests run on.
 pub fn device() -> String {
-    crate::common::open(GpuOptions::default()).caps().name.clone()
+    crate::common::shared().caps().name.clone()
 }
 
 /// A copy of a golden model folder, to be spoiled.

@@ -1,5 +1,7 @@
 //! What the integration tests share: a device, or a failure that says how to get one.
 
+use std::sync::OnceLock;
+
 use tilewright::gpu::{Gpu, GpuOptions, NO_ADAPTER_HELP, Selector, adapters};
 
 /// Opens the adapter the test run is pointed at (`TILEWRIGHT_DEVICE`, else the first one).
@@ -20,4 +22,11 @@ pub fn open(options: GpuOptions) -> Gpu {
     let name = adapter.name();
     assert!(name.contains(&announced), "expected an adapter named {announced}, found {name}");
     adapter.open(options).unwrap_or_else(|e| panic!("{}: {e}", adapter.name()))
+}
+
+/// The one device that tests share unless they count what it does or open it in a way of their own:
+/// what one has compiled and certified serves the others, which is most of what a test costs.
+pub fn shared() -> Gpu {
+    static GPU: OnceLock<Gpu> = OnceLock::new();
+    GPU.get_or_init(|| open(GpuOptions::default())).clone()
 }

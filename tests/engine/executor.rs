@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use tilewright::Tensor;
 use tilewright::engine::{Capacity, Device, Generator, Runner};
-use tilewright::gpu::GpuOptions;
 use tilewright::graph::{Executor, Graph, Progress, SessionOptions, Size, fuse};
 use tilewright::models::{self, BuildOptions, NEXT_TOKEN, Outputs, SAMPLING};
 use tilewright::ops::{Activate, Activation, Add, Sampling};
@@ -19,7 +18,7 @@ const NEW: usize = 6;
 const CONTEXT: usize = PROMPTS[0].len() + NEW;
 
 fn devices() -> [Device; 2] {
-    [Device::gpu(&common::open(GpuOptions::default())), Device::cpu()]
+    [Device::gpu(&common::shared()), Device::cpu()]
 }
 
 fn golden(name: &str) -> PathBuf {

@@ -43,7 +43,7 @@ fn step(session: &Session, first: u32) -> Result<Vec<f32>, Error> {
 
 /// A host program's adapter, the one the tests run on.
 fn adapter() -> wgpu::Adapter {
-    let name = common::open(GpuOptions::default()).caps().name.clone();
+    let name = common::shared().caps().name.clone();
     let descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
     let instance = wgpu::Instance::new(descriptor);
     let backends = wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY);

@@ -6,3 +6,5 @@ mod common;
 mod folder;
 mod host;
 mod shaders;
+#[path = "../common/variants.rs"]
+mod variants;

@@ -1,66 +1,13 @@
-//! Assembles and validates every kernel in every variant its op's cases ask for, on imaginary
-//! devices of every subgroup size, and writes each as SPIR-V, MSL and HLSL: Metal and DX12
-//! break here and not at a user's. Needs no adapter.
+//! Assembles and validates every variant of every kernel, and writes each as SPIR-V, MSL and HLSL
+//! (tests/backends has the compilers of those machines read them). Needs no adapter.
 
 use std::collections::BTreeSet;
 
 use naga::back::{hlsl, msl, spv};
-use tilewright::gpu::{
-    Caps, Cooperative, Loops, Shader, ShaderSource, Spec, assemble, load, load_with,
-};
-use tilewright::ops::{extra_kernels, registry};
-use tilewright::tensor::DType;
+use tilewright::gpu::{Loops, Shader, assemble, load, load_with};
+use tilewright::ops::registry;
 
-/// (source, spec, twin) of every variant, each once.
-fn variants() -> Vec<(ShaderSource, Spec, &'static [tilewright::gpu::Field])> {
-    let mut seen = BTreeSet::new();
-    let mut out = extra_kernels();
-    for (subgroup, side) in [
-        (None, None),
-        (Some(4), None),
-        (Some(8), Some(8)),
-        (Some(16), None),
-        (Some(32), Some(16)),
-        (Some(64), None),
-    ] {
-        let f16 = subgroup.is_some();
-        let range = subgroup.map(|s| (s, s));
-        let (multiplicands, sums) = (DType::F16, DType::F32);
-        let square = |side| Cooperative { m: side, n: side, k: side, multiplicands, sums };
-        let caps = Caps {
-            subgroup,
-            subgroup_range: range,
-            // Subgroups this small are a CPU's vector units.
-            software: subgroup.is_some_and(|size| size <= 8),
-            f16,
-            cooperative: side.map(square).into_iter().collect(),
-            workgroup_memory: 32 << 10,
-            max_invocations: 1024,
-            ..Caps::baseline()
-        };
-        for entry in registry() {
-            for case in (entry.cases)() {
-                for kernel in case.op.entry().kernels {
-                    if kernel.needs().missing(&caps).is_some() {
-                        continue;
-                    }
-                    let specs = case.with_call(&caps, |call| {
-                        let stages = kernel.stages().iter().enumerate();
-                        let spec = |(i, _)| kernel.spec(i, call).expect("a spec");
-                        kernel.fits(call).then(|| stages.map(spec).collect::<Vec<_>>())
-                    });
-                    let specs = specs.expect("a case passes its op's checks");
-                    for (stage, spec) in kernel.stages().iter().zip(specs.into_iter().flatten()) {
-                        if seen.insert(format!("{} {spec}", stage.source.name)) {
-                            out.push((stage.source, spec, stage.params));
-                        }
-                    }
-                }
-            }
-        }
-    }
-    out
-}
+use crate::variants::{Variant, variants};
 
 fn write_spirv(shader: &Shader) -> Result<usize, String> {
     let options = spv::Options { fake_missing_bindings: true, ..Default::default() };
@@ -107,9 +54,9 @@ fn write_hlsl(shader: &Shader) -> Result<usize, String> {
 fn every_variant_is_valid_and_translates_to_every_backend() {
     let variants = variants();
     let mut failures = Vec::new();
-    for (source, spec, twin) in &variants {
-        let name = format!("{} [{spec}]", source.name);
-        let shader = match load(*source, spec).and_then(|s| s.check_params(twin).map(|()| s)) {
+    for variant in &variants {
+        let (name, loaded) = (variant.name(), load(variant.source, &variant.spec));
+        let shader = match loaded.and_then(|s| s.check_params(variant.twin).map(|()| s)) {
             Ok(shader) => shader,
             Err(e) => {
                 failures.push(format!("{name}: {e}"));
@@ -138,7 +85,7 @@ fn every_variant_is_valid_and_translates_to_every_backend() {
         }
     }
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
-    let used: BTreeSet<_> = variants.iter().map(|(source, ..)| source.name).collect();
+    let used: BTreeSet<_> = variants.iter().map(|v| v.source.name).collect();
     for entry in registry() {
         for stage in entry.kernels.iter().flat_map(|kernel| kernel.stages()) {
             assert!(used.contains(stage.source.name), "no case reaches {}", stage.source.name);
@@ -149,9 +96,9 @@ fn every_variant_is_valid_and_translates_to_every_backend() {
 /// Files are valid WGSL as they stand, their marked loops unexpanded.
 #[test]
 fn every_variant_is_valid_with_its_loops_as_they_stand() {
-    let plain = |(source, spec, _): &(ShaderSource, Spec, _)| {
-        let complaint = load_with(*source, spec, Loops::Plain).err()?;
-        Some(format!("{} [{spec}]: {complaint}", source.name))
+    let plain = |variant: &Variant| {
+        let complaint = load_with(variant.source, &variant.spec, Loops::Plain).err()?;
+        Some(format!("{}: {complaint}", variant.name()))
     };
     let failures: Vec<_> = variants().iter().filter_map(plain).collect();
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
@@ -161,7 +108,7 @@ fn every_variant_is_valid_with_its_loops_as_they_stand() {
 /// handle of the same type: DXC then finds the helper twice.
 #[test]
 fn zeros_are_written_as_values() {
-    for (source, spec, _) in variants() {
+    for Variant { source, spec, .. } in variants() {
         let text = assemble(source, &spec).expect("assembles");
         for (i, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or("");
@@ -180,10 +127,9 @@ fn zeros_are_written_as_values() {
 /// A kernel compiled without run-time checks must argue why that is safe.
 #[test]
 fn every_trusted_kernel_carries_a_safety_note() {
-    let stages = registry().iter().flat_map(|e| e.kernels).flat_map(|kernel| kernel.stages());
-    for stage in stages.filter(|stage| stage.trusted) {
-        let note = stage.source.text.lines().any(|l| l.trim_start().starts_with("// Safety:"));
-        assert!(note, "{} has no `Safety:` note", stage.source.name);
+    for Variant { source, .. } in variants().iter().filter(|v| v.trusted) {
+        let note = source.text.lines().any(|l| l.trim_start().starts_with("// Safety:"));
+        assert!(note, "{} has no `Safety:` note", source.name);
     }
 }
 
@@ -200,11 +146,9 @@ fn no_shader_file_is_dead() {
             .collect()
     };
     let variants = variants();
-    let assembled: Vec<_> = variants
-        .iter()
-        .map(|(source, spec, _)| assemble(*source, spec).expect("assembles"))
-        .collect();
-    let kernels: BTreeSet<_> = variants.iter().map(|(s, ..)| s.name.to_owned()).collect();
+    let assembled: Vec<_> =
+        variants.iter().map(|v| assemble(v.source, &v.spec).expect("assembles")).collect();
+    let kernels: BTreeSet<_> = variants.iter().map(|v| v.source.name.to_owned()).collect();
     for stem in stems(&root) {
         assert!(kernels.contains(&stem), "shaders/{stem}.wgsl is no kernel's");
     }

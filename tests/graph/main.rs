@@ -3,5 +3,6 @@
 mod allocations;
 #[path = "../common/mod.rs"]
 mod common;
+mod narrow;
 mod scratch;
 mod session;

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tilewright::Tensor;
-use tilewright::gpu::{Gpu, GpuOptions};
+use tilewright::gpu::Gpu;
 use tilewright::graph::{DeviceWeights, Graph, Plan, Policy, Session, SessionOptions, Tune};
 use tilewright::ops::{Attention, Rng, RunOptions, run};
 use tilewright::tensor::{Dim, Sizes, Sym, SymMeta};
@@ -50,7 +50,7 @@ fn forced(kernel: &str) -> Policy {
 
 #[test]
 fn a_plan_counts_the_scratch_of_a_decoding_step() {
-    let gpu = common::open(GpuOptions::default());
+    let gpu = common::shared();
     let graph = decoding();
     let plan = |kernel, batch, keys| {
         Plan::of_device(&graph, sizes(batch, keys), gpu.caps(), &forced(kernel)).unwrap()
@@ -87,7 +87,7 @@ fn session(gpu: &Gpu, policy: &Policy, capacity: Sizes) -> Session {
 
 #[test]
 fn two_stages_give_the_same_bits_in_a_session_as_in_the_eager_path() {
-    let gpu = common::open(GpuOptions::default());
+    let gpu = common::shared();
     let session = session(&gpu, &forced("attention_split"), sizes(3, 2000));
     for (batch, keys) in [(1, 2000), (3, 2000), (2, 513), (1, 1), (3, 300)] {
         let tensors = operands(batch, keys);

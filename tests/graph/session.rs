@@ -106,7 +106,7 @@ fn assert_close(got: &[f32], want: &[f32], what: &str) {
 
 #[test]
 fn one_session_serves_every_size_and_agrees_with_the_cpu() {
-    let gpu = common::open(GpuOptions::default());
+    let gpu = common::shared();
     let session = session(&gpu, fuse(small_model(), &[]).unwrap(), sizes(3, 70)).unwrap();
     let options = SessionOptions::default();
     let unfused = HostSession::new(Arc::new(small_model()), &Arc::default(), &options);
@@ -140,7 +140,7 @@ fn a_new_length_compiles_allocates_and_binds_nothing() {
 /// Parameters and grids of a step with other sizes: what a decoding step prepares for each token.
 #[test]
 fn preparing_a_step_allocates_nothing_on_the_host() {
-    let gpu = common::open(GpuOptions::default());
+    let gpu = common::shared();
     let session = session(&gpu, fuse(small_model(), &[]).unwrap(), sizes(2, 64)).unwrap();
     assert!(session.dispatches(&sizes(2, 64)).unwrap() > 0);
     assert!(session.dispatches(&sizes(2, 1)).unwrap() > 0);
@@ -154,7 +154,7 @@ fn preparing_a_step_allocates_nothing_on_the_host() {
 
 #[test]
 fn the_same_input_gives_the_same_bits() {
-    let gpu = common::open(GpuOptions::default());
+    let gpu = common::shared();
     let session = session(&gpu, fuse(small_model(), &[]).unwrap(), sizes(2, 40)).unwrap();
     let first = run(&session, 2, 40);
     run(&session, 1, 3);
@@ -163,7 +163,7 @@ fn the_same_input_gives_the_same_bits() {
 
 #[test]
 fn each_fusion_can_be_switched_off_and_none_changes_the_result() {
-    let gpu = common::open(GpuOptions::default());
+    let gpu = common::shared();
     let plain = fuse(small_model(), &Fusion::ALL).unwrap();
     let full = fuse(small_model(), &[]).unwrap();
     assert_eq!(plain.nodes().len(), small_model().nodes().len());
@@ -180,7 +180,7 @@ fn each_fusion_can_be_switched_off_and_none_changes_the_result() {
 
 #[test]
 fn nodes_that_nobody_reads_are_taken_out() {
-    let gpu = common::open(GpuOptions::default());
+    let gpu = common::shared();
     let mut graph = small_model();
     let nodes = fuse(small_model(), &[]).unwrap().nodes().len();
     let hidden = graph.outputs()[0].1;
@@ -195,7 +195,7 @@ fn nodes_that_nobody_reads_are_taken_out() {
 #[test]
 fn weights_above_the_binding_limit_are_split_with_equal_bits() {
     let graph = || fuse(small_model(), &[]).unwrap();
-    let whole = common::open(GpuOptions::default());
+    let whole = common::shared();
     let want = run(&session(&whole, graph(), sizes(2, 20)).unwrap(), 2, 20);
     // The table takes 38,400 bytes; the largest intermediate, the logits, 48,000 at 2 x 20.
     let limit = 8 * 1024;
@@ -221,7 +221,7 @@ fn weights_in_blocks_agree_with_the_cpu_whole_and_in_parts() {
     let given: Vec<_> = given.iter().map(|(n, t)| (*n, t)).collect();
     let host = HostSession::new(Arc::new(graph()), &Arc::default(), &options);
     let want = host.run(&given).unwrap();
-    let whole = common::open(GpuOptions::default());
+    let whole = common::shared();
     let clamped = common::open(GpuOptions { max_binding: Some(8 * 1024), ..GpuOptions::default() });
     for gpu in [&whole, &clamped] {
         let session = session(gpu, graph(), sizes(1, 6)).unwrap();
@@ -245,7 +245,7 @@ fn weights_in_blocks_agree_with_the_cpu_whole_and_in_parts() {
 
 #[test]
 fn sizes_over_the_capacity_are_an_error() {
-    let gpu = common::open(GpuOptions::default());
+    let gpu = common::shared();
     let session = session(&gpu, small_model(), sizes(2, 16)).unwrap();
     let given = inputs(2, 17);
     let given: Vec<_> = given.iter().map(|(n, t)| (*n, t)).collect();
@@ -255,7 +255,7 @@ fn sizes_over_the_capacity_are_an_error() {
 
 #[test]
 fn inputs_are_checked_by_name_dtype_and_shape() {
-    let gpu = common::open(GpuOptions::default());
+    let gpu = common::shared();
     let session = session(&gpu, small_model(), sizes(2, 16)).unwrap();
     let ids = Tensor::u32([2, 4], vec![0; 8]).unwrap();
     let short = Tensor::u32([2, 3], vec![1; 6]).unwrap();
@@ -290,7 +290,7 @@ fn memory_comes_back_when_a_session_is_dropped() {
 
 #[test]
 fn profile_names_every_node_and_its_clock() {
-    let gpu = common::open(GpuOptions::default());
+    let gpu = common::shared();
     let graph = fuse(small_model(), &[]).unwrap();
     let nodes = graph.nodes().len();
     let session = session(&gpu, graph, sizes(2, 16)).unwrap();

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tilewright::Tensor;
 use tilewright::engine::{Device, Runner, model_inputs};
-use tilewright::gpu::GpuOptions;
 use tilewright::models::{self, BuildOptions, Outputs};
 use tilewright::tasks::{EmbedOptions, Embedder};
 use tilewright::weights::{self, Checkpoint, SafeTensors};
@@ -21,7 +20,7 @@ fn root() -> PathBuf {
 }
 
 fn devices() -> [Device; 2] {
-    [Device::gpu(&common::open(GpuOptions::default())), Device::cpu()]
+    [Device::gpu(&common::shared()), Device::cpu()]
 }
 
 fn json(path: &Path) -> Value {

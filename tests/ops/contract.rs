@@ -12,7 +12,7 @@ use tilewright::graph::{
 };
 use tilewright::ops::{
     Args, Call, Case, Cost, Dispatch, Entry, Kernel, Op, Outcome, Precision, Rng, Stage, Tolerance,
-    certify, certify_all, verify_entry,
+    certify, certify_all, rounds, verify_entry,
 };
 use tilewright::tensor::{Sizes, Sym, SymMeta, Tensor};
 
@@ -139,6 +139,10 @@ impl Kernel for OneStage {
             .set("ROUNDS", self.rounds))
     }
 
+    fn rounds(&self, _stage: usize, _call: &Call<'_>) -> tilewright::Result<u64> {
+        Ok(rounds::of_loop(self.rounds as usize, 0))
+    }
+
     fn dispatch(&self, _stage: usize, call: &Call<'_>) -> tilewright::Result<Dispatch> {
         Ok(over_elements(call))
     }
@@ -167,6 +171,10 @@ impl Kernel for TwoStages {
     fn spec(&self, stage: usize, call: &Call<'_>) -> tilewright::Result<Spec> {
         let op: &Multiple = call.instance()?;
         Ok(if stage == 0 { Spec::new() } else { Spec::new().set("THRICE", op.thrice) })
+    }
+
+    fn rounds(&self, _stage: usize, _call: &Call<'_>) -> tilewright::Result<u64> {
+        Ok(0)
     }
 
     fn dispatch(&self, _stage: usize, call: &Call<'_>) -> tilewright::Result<Dispatch> {
@@ -225,6 +233,7 @@ macro_rules! entry {
             summary: "y = 2 x or 3 x",
             kernels: &[$(&$kernel),+],
             cases: || cases(&$name),
+            long_cases: Vec::new,
             build: |_| Err(Error::op("multiple", "is built by tests only")),
         };
     };

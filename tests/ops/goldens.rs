@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
-use tilewright::gpu::{Gpu, GpuOptions};
+use tilewright::gpu::Gpu;
 use tilewright::ops::{
     self, Request, RopeScaling, RunOptions, Sinusoid, Tolerance, relative_bucket, rope_frequencies,
     sinusoidal,
@@ -251,7 +251,7 @@ fn on_device(gpu: &Gpu, request: Request, options: RunOptions<'_>) -> Tensor {
 
 #[test]
 fn every_golden_holds_on_the_device() {
-    let gpu = common::open(GpuOptions::default());
+    let gpu = common::shared();
     walk(&|request| on_device(&gpu, request, RunOptions::default()));
 }
 
@@ -266,7 +266,7 @@ fn every_golden_holds_on_the_cpu() {
 
 #[test]
 fn an_embedding_in_parts_is_the_whole() {
-    let gpu = common::open(GpuOptions::default());
+    let gpu = common::shared();
     let goldens = goldens();
     let golden = goldens.iter().find(|g| g.op == "embedding").expect("an embedding golden");
     for rows in [1, 7, 64, 299] {

@@ -50,7 +50,7 @@ fn every_variant_matches_its_reference_with_checks_on() {
 
 #[test]
 fn every_variant_matches_its_reference_as_shipped() {
-    run_all(Some(&common::open(GpuOptions::default())));
+    run_all(Some(&common::shared()));
 }
 
 /// The variant of a kernel for a case, on a device with such subgroups.
@@ -58,7 +58,7 @@ fn spec(case: &Case, kernel: &dyn Kernel, gpu: &Gpu, subgroup: Option<u32>) -> O
     let caps = Caps { subgroup, ..gpu.caps().clone() };
     let specs = |call: &Call<'_>| {
         let stages = 0..kernel.stages().len();
-        kernel.fits(call).then(|| stages.map(|s| kernel.spec(s, call).expect("a spec")).collect())
+        kernel.takes(call).then(|| stages.map(|s| kernel.spec(s, call).expect("a spec")).collect())
     };
     case.with_call(&caps, specs).expect("a case passes its op's checks")
 }
@@ -141,7 +141,7 @@ fn every_cpu_route_matches_its_reference() {
 /// that nothing lists them as usable.
 #[test]
 fn kernels_for_matrix_units_match_their_reference() {
-    let gpu = common::open(GpuOptions::default());
+    let gpu = common::shared();
     let has = gpu.caps().fragment().is_some();
     let (mut ran, mut failures) = (0, Vec::new());
     for entry in registry() {

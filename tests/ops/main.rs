@@ -7,3 +7,4 @@ mod goldens;
 mod kernels;
 mod matmul;
 mod properties;
+mod rounds;

@@ -1,12 +1,11 @@
 //! Properties over random shapes: kernels against their references, and graphs with random
 //! sizes against the CPU. A failing case is shrunk and printed by proptest.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 use tilewright::Tensor;
-use tilewright::gpu::{Gpu, GpuOptions};
 use tilewright::ops::{
     Activation, Attention, Case, LayerNorm, Layout, Matmul, Op, Outcome, Rng, Softmax, Tolerance,
     run_cpu, verify_case, verify_cpu,
@@ -14,11 +13,6 @@ use tilewright::ops::{
 use tilewright::tensor::{DType, Dim, Sizes};
 
 use crate::common;
-
-fn gpu() -> &'static Gpu {
-    static GPU: OnceLock<Gpu> = OnceLock::new();
-    GPU.get_or_init(|| common::open(GpuOptions::default()))
-}
 
 /// The same cases on every run and machine; `PROPTEST_RNG_SEED` draws others.
 fn seed() -> RngSeed {
@@ -37,7 +31,7 @@ fn config(cases: u32) -> Config {
 fn check(case: &Case) -> Result<(), TestCaseError> {
     let mut ran = 0;
     for kernel in case.op.entry().kernels {
-        match verify_case(gpu(), case, *kernel) {
+        match verify_case(&common::shared(), case, *kernel) {
             Outcome::Passed { .. } => ran += 1,
             Outcome::NotRun(_) => {}
             Outcome::Failed(why) => {
@@ -141,7 +135,7 @@ proptest! {
 
 #[test]
 fn the_same_device_serves_two_threads() {
-    let gpu = Arc::new(gpu().clone());
+    let gpu = Arc::new(common::shared());
     let work = |seed: u64| {
         let gpu = Arc::clone(&gpu);
         std::thread::spawn(move || {

@@ -3,12 +3,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod rounds;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tilewright::Tensor;
-use tilewright::gpu::GpuOptions;
 use tilewright::graph::{DeviceWeights, Graph, Session, SessionOptions, Weight};
 use tilewright::ops::{Add, Request, find};
 use tilewright::tensor::{Sizes, SymMeta};
@@ -27,7 +27,7 @@ fn plus_constant(value: f32) -> Graph {
 /// equal names read the first one's weights.
 #[test]
 fn two_models_on_one_device_keep_their_own_weights() {
-    let weights = DeviceWeights::new(&common::open(GpuOptions::default()));
+    let weights = DeviceWeights::new(&common::shared());
     let x = Tensor::f32([4], vec![0.0; 4]).expect("four values");
     for value in [1.0, 2.0] {
         let graph = Arc::new(plus_constant(value));

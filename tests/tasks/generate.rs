@@ -17,7 +17,7 @@ fn goldens() -> PathBuf {
 }
 
 pub fn devices() -> [Device; 2] {
-    [Device::gpu(&common::open(GpuOptions::default())), Device::cpu()]
+    [Device::gpu(&common::shared()), Device::cpu()]
 }
 
 fn golden(folder: &Path) -> Value {

@@ -66,6 +66,7 @@ pub(super) fn cases() -> Vec<Case> {
     layouts(&mut rng, &mut cases);
     halves(&mut rng, &mut cases);
     many_keys(&mut rng, &mut cases);
+    narrowed(&mut rng, &mut cases);
     extremes(&mut rng, &mut cases);
     // A kernel is certified by early cases. Large heads' unrolled code takes some drivers a second
     // and a quarter of a gigabyte to compile, which a user's first start should not wait for.
@@ -74,6 +75,21 @@ pub(super) fn cases() -> Vec<Case> {
         op.is_some_and(|op| op.head_dim > 64)
     });
     cases
+}
+
+/// More keys than a step of generation has had yet, and a few queries to as many as tiles serve on
+/// software drivers.
+pub(super) fn long_cases() -> Vec<Case> {
+    let mut rng = Rng::new(8);
+    let case = |size: Size| {
+        let [b, _, _, _, s, _] = size;
+        let qkv = heads(&mut rng, size);
+        let op = Attention { causal: true, ..op(size) };
+        // A lane adds up to 2^16 weighted values one after the other, each sum rounded by 2^-25.
+        let tolerance = Tolerance { nmse: 1e-9, ..tolerance() };
+        Case { tolerance, ..case("long", size, op, qkv, [key_mask(b, s), None, None]) }
+    };
+    [[1, 2, 1, 1, 262_144, 8], [1, 1, 1, 3, 100_003, 12], [1, 1, 1, 2, 30_000, 8]].map(case).into()
 }
 
 /// Lengths around every block size, head sizes with and without whole vectors.
@@ -223,6 +239,41 @@ fn halves(rng: &mut Rng, cases: &mut Vec<Case>) {
     };
     let qkv = [Some(rng.tensor([b, t, h * d])), kv.clone(), kv];
     cases.push(case("f16 rows", size, op, qkv, [None, None, None]));
+}
+
+/// Results in f16: of whole vectors, of odd heads, of few queries and many, in both layouts, beyond
+/// the range of f16.
+fn narrowed(rng: &mut Rng, cases: &mut Vec<Case>) {
+    for size in [
+        [1, 1, 1, 1, 1, 16],
+        [1, 2, 1, 65, 33, 16],
+        [2, 4, 2, 19, 19, 33],
+        [3, 6, 1, 5, 21, 8],
+        [1, 1, 1, 5, 5, 1],
+        [2, 7, 1, 3, 29, 20],
+        [1, 2, 2, 1, 700, 64],
+        [1, 3, 1, 2, 769, 33],
+    ] {
+        let [b, h, g, t, s, d] = size;
+        let causal = Attention { causal: true, ..op(size) };
+        let rest = [key_mask(b, s), None, None];
+        let plain = case("f16 result", size, causal.clone(), heads(rng, size), rest.clone());
+        cases.push(plain.narrowed());
+        let tokens = Attention { layout: HeadLayout::Tokens, ..causal };
+        let [k, v] = [(); 2].map(|()| rng.tensor([b, s, g * d]).cast(DType::F16).ok());
+        let qkv = [Some(rng.tensor([b, t, h * d])), k, v];
+        cases.push(case("f16 keys, values and result", size, tokens, qkv, rest).narrowed());
+    }
+    let size = [2, 2, 1, 9, 12, 16];
+    let [q, k, v] = heads(rng, size);
+    let large = v.and_then(|v| {
+        let values = v.as_f32().ok()?.iter().map(|v| v * 6e4).collect();
+        Tensor::f32(v.shape(), values).ok()
+    });
+    cases.push(
+        case("f16 result, large values", size, op(size), [q, k, large], [None, None, None])
+            .narrowed(),
+    );
 }
 
 /// Few queries against keys enough to be split between workgroups, in whole, ragged and empty shares.

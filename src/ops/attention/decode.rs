@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::gpu::{Caps, Spec, fold};
 use crate::ops::kernel::{Dispatch, Stage};
 use crate::ops::op::{Call, Kernel};
+use crate::ops::rounds;
 
 /// The largest number of queries that decoding kernels are a sensible choice for.
 pub(super) const FEW_QUERIES: usize = 8;
@@ -65,6 +66,38 @@ impl Cover {
     /// Workgroups that read the same keys.
     pub fn blocks(self, op: &Attention, q_len: usize) -> usize {
         (q_len * (op.n_heads / op.n_kv_heads)).div_ceil(self.rows as usize)
+    }
+
+    /// Rounds of the teams in which they take so many keys.
+    pub fn turns(self, keys: usize) -> usize {
+        keys.div_ceil((self.threads / self.team) as usize)
+    }
+
+    /// Rounds of loops inside such a round: sums over a team, per row.
+    pub fn rounds_per_turn(self) -> u64 {
+        match self.team {
+            1 => 0,
+            team => u64::from(self.rows) * rounds::of_tree(team),
+        }
+    }
+
+    /// Rounds of loops of an invocation that takes so many turns: rows loaded, keys, teams joined.
+    pub fn rounds(self, op: &Attention, caps: &Caps, turns: usize) -> u64 {
+        let Self { rows, threads, team } = self;
+        let vectors = op.head_dim.div_ceil(4);
+        let turns_of_vectors = vectors.div_ceil(2).div_ceil(team as usize);
+        let mine = vectors.min(2 * turns_of_vectors);
+        let joined = rows as usize * team as usize * mine;
+        let join = match caps.vector_unit() {
+            Some(_) => rounds::of_loop(joined, 0),
+            None => {
+                let slots = rounds::of_loop((threads / team) as usize, 0);
+                let settled = u64::from(rows) * 2 * slots;
+                settled + rounds::of_loop(joined.div_ceil(threads as usize), slots)
+            }
+        };
+        let load = u64::from(rows) * rounds::of_loop(mine, 0);
+        load + rounds::of_loop(turns, self.rounds_per_turn()) + join
     }
 
     /// The step's variant, `shaders/shared/attention_step.wgsl`.
@@ -128,5 +161,12 @@ impl Kernel for Decode {
         let extent = op.call_extent(call);
         let blocks = Cover::new(op, call.caps).blocks(op, extent.q_len);
         Ok(Dispatch::new(&launch::params(call)?, fold(blocks * op.n_kv_heads * extent.batch)))
+    }
+
+    fn rounds(&self, _stage: usize, call: &Call<'_>) -> Result<u64> {
+        let op: &Attention = call.instance()?;
+        let cover = Cover::new(op, call.caps);
+        let turns = cover.turns(op.most_keys(call, cover.rows as usize));
+        Ok(cover.rounds(op, call.caps, turns))
     }
 }

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::gpu::{Spec, fold};
 use crate::ops::kernel::{Dispatch, Needs, Stage};
 use crate::ops::op::{Call, Kernel};
+use crate::ops::rounds;
 
 /// Queries per workgroup.
 const BLOCK_Q: u32 = 64;
@@ -58,5 +59,18 @@ impl Kernel for Flash {
         let extent = op.call_extent(call);
         let blocks = extent.q_len.div_ceil(BLOCK_Q as usize);
         Ok(Dispatch::new(&launch::params(call)?, fold(blocks * op.n_heads * extent.batch)))
+    }
+
+    fn rounds(&self, _stage: usize, call: &Call<'_>) -> Result<u64> {
+        let op: &Attention = call.instance()?;
+        let vectors = op.head_dim.div_ceil(4);
+        let tile = block_k(op.head_dim, call.caps.workgroup_memory) as usize;
+        let load = rounds::of_loop((tile * vectors.div_ceil(2)).div_ceil(2 * BLOCK_Q as usize), 0);
+        let (scores, weigh) = (rounds::of_loop(vectors, 0), rounds::of_loop(tile, 0));
+        // The join of the eight columns: of maxima per tile, and of sums at the end.
+        let columns = rounds::of_loop(8, 0);
+        let keys = op.most_keys(call, BLOCK_Q as usize);
+        let per_tile = 2 * load + scores + columns + weigh;
+        Ok(rounds::of_loop(keys.div_ceil(tile), per_tile) + columns)
     }
 }

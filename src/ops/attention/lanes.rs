@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::gpu::{Spec, fold};
 use crate::ops::kernel::{Dispatch, Needs, Stage};
 use crate::ops::op::{Call, Kernel};
+use crate::ops::rounds;
 
 /// Queries per lane: fewer for large heads, whose code is unrolled.
 pub(super) fn rows_per_lane(head_dim: usize) -> u32 {
@@ -32,6 +33,11 @@ fn block_q(op: &Attention, call: &Call<'_>) -> u32 {
     call.caps.subgroup.unwrap_or(8) * rows_per_lane(op.head_dim)
 }
 
+/// Keys that all queries meet per round.
+fn keys_per_step(call: &Call<'_>) -> u32 {
+    call.caps.subgroup.unwrap_or(8).min(8)
+}
+
 impl Kernel for Lanes {
     fn name(&self) -> &'static str {
         "attention_subgroup"
@@ -51,12 +57,11 @@ impl Kernel for Lanes {
 
     fn spec(&self, _stage: usize, call: &Call<'_>) -> Result<Spec> {
         let op: &Attention = call.instance()?;
-        let lanes = call.caps.subgroup.unwrap_or(8);
         Ok(launch::with_out(launch::spec(call)?, call)?
             .set("BLOCK_Q", block_q(op, call))
-            .set("SUBGROUP", lanes)
+            .set("SUBGROUP", call.caps.subgroup.unwrap_or(8))
             .set("ROWS", rows_per_lane(op.head_dim))
-            .set("KEYS", lanes.min(8)))
+            .set("KEYS", keys_per_step(call)))
     }
 
     fn dispatch(&self, _stage: usize, call: &Call<'_>) -> Result<Dispatch> {
@@ -64,5 +69,11 @@ impl Kernel for Lanes {
         let extent = op.call_extent(call);
         let blocks = extent.q_len.div_ceil(block_q(op, call) as usize);
         Ok(Dispatch::new(&launch::params(call)?, fold(blocks * op.n_heads * extent.batch)))
+    }
+
+    fn rounds(&self, _stage: usize, call: &Call<'_>) -> Result<u64> {
+        let op: &Attention = call.instance()?;
+        let keys = op.most_keys(call, block_q(op, call) as usize);
+        Ok(rounds::of_loop(keys.div_ceil(keys_per_step(call) as usize), 0))
     }
 }

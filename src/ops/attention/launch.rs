@@ -5,6 +5,7 @@ use super::{Attention, BIAS, BUCKET, K, KEY_MASK, Q};
 use crate::error::Result;
 use crate::gpu::Spec;
 use crate::ops::op::Call;
+use crate::ops::store::stored;
 use crate::tensor::DType;
 
 crate::params! {
@@ -55,12 +56,15 @@ pub(super) fn spec(call: &Call<'_>) -> Result<Spec> {
     Ok(spec)
 }
 
-/// The spec with the import of the result's storage.
+/// The spec with the result's storage.
 pub(super) fn with_out(spec: Spec, call: &Call<'_>) -> Result<Spec> {
     let op: &Attention = call.instance()?;
     let [.., out] = op.views(call);
     let aligned = op.head_dim.is_multiple_of(4) && out.aligned(4);
-    Ok(if aligned { spec } else { spec.import("attention_out_vec4", "attention_out_scalar") })
+    Ok(match aligned {
+        true => stored(spec, call, true),
+        false => stored(spec.import("attention_out_vec4", "attention_out_scalar"), call, false),
+    })
 }
 
 /// The parameter block.

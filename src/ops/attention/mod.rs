@@ -3,7 +3,8 @@
 //! over the keys `j` that query `i` sees; a query that sees none gets 0.
 //!
 //! One fused family, memory linear in tokens. Letters: B batch, T queries, S keys, H query heads,
-//! G key/value heads, D elements per head. Operands `q k v key_mask? bias? bucket?`, result `out`.
+//! G key/value heads, D elements per head. Operands `q k v key_mask? bias? bucket?`, result `out`,
+//! which may be stored in f16.
 //!
 //! Sources: Vaswani et al. 2017, "Attention Is All You Need"; Milakov and Gimelshein 2018,
 //! "Online normalizer calculation for softmax"; Dao et al. 2022, "FlashAttention"; softcap from
@@ -107,6 +108,12 @@ impl Attention {
             extent.kv_len = extent.kv_len.min(self.q_offset.eval(sizes) + extent.q_len);
         }
         extent
+    }
+
+    /// Most keys that a run of so many queries sees.
+    fn most_keys(&self, call: &Call<'_>, queries: usize) -> usize {
+        let keys = self.call_extent(call).kv_len;
+        self.window.map_or(keys, |window| keys.min(window.saturating_add(queries)))
     }
 
     fn call_extent(&self, call: &Call<'_>) -> Extent {
@@ -263,6 +270,10 @@ impl Op for Attention {
         }])
     }
 
+    fn stores_f16(&self, _i: usize) -> bool {
+        true
+    }
+
     fn reference(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {
         Ok(vec![reference::reference(self, args)?])
     }
@@ -308,6 +319,7 @@ pub static ENTRY: Entry = Entry {
     summary: "out = softmax(softcap(scale q k^T) + bias) v over the keys each query sees",
     kernels: &KERNELS,
     cases: cases::cases,
+    long_cases: cases::long_cases,
     build: request::build,
 };
 

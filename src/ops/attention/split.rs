@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::gpu::{Caps, Spec, fold};
 use crate::ops::kernel::{Dispatch, Stage};
 use crate::ops::op::{Call, Kernel};
+use crate::ops::rounds::{self, most_rounds};
 
 /// The least keys worth a workgroup of their own.
 const SHARE: usize = 256;
@@ -45,6 +46,10 @@ struct Shares {
     rows: usize,
     /// Shares that the keys are worth.
     worth: usize,
+    /// Shares without which an invocation's loops would run for more rounds than the device allows.
+    needed: usize,
+    /// Turns of the teams that all keys of a workgroup take.
+    turns: usize,
     busy: usize,
     cover: Cover,
 }
@@ -54,26 +59,32 @@ impl Shares {
         let extent = op.call_extent(call);
         let cover = Cover::new(op, call.caps);
         // A window lets no block see more keys than this.
-        let reach = op.window.map_or(usize::MAX, |w| w.saturating_add(extent.q_len));
+        let keys = op.most_keys(call, extent.q_len);
+        let turns = cover.turns(keys);
+        let left = most_rounds(call.caps).saturating_sub(cover.rounds(op, call.caps, 0));
+        let allowed = usize::try_from(left / (1 + cover.rounds_per_turn())).unwrap_or(usize::MAX);
         Self {
             groups: cover.blocks(op, extent.q_len) * op.n_kv_heads * extent.batch,
             rows: extent.batch * op.n_heads * extent.q_len,
-            worth: extent.kv_len.min(reach).div_ceil(SHARE).clamp(1, MAX_SHARES),
+            worth: keys.div_ceil(SHARE).clamp(1, MAX_SHARES),
+            needed: turns.div_ceil(allowed.max(1)).clamp(1, MAX_SHARES),
+            turns,
             busy: busy(call.caps),
             cover,
         }
     }
 
     fn shares(&self) -> usize {
-        self.worth.min(self.busy.div_ceil(self.groups.max(1))).max(1)
+        self.worth.min(self.busy.div_ceil(self.groups.max(1))).max(self.needed)
     }
 
     /// Parts of all rows. More groups take fewer shares each, so this is made a bound that never
     /// shrinks as sizes grow: the memory planned for the largest sizes must do for all.
     ///
-    /// `shares < busy / groups + 1`, and a group has at most `cover.rows` rows.
+    /// `shares < busy / groups + needed`, and a group has at most `cover.rows` rows.
     fn parts(&self) -> usize {
-        (self.rows * self.worth).min(self.busy * self.cover.rows as usize + self.rows)
+        let few = self.busy * self.cover.rows as usize + self.rows * self.needed;
+        (self.rows * self.worth.max(self.needed)).min(few)
     }
 }
 
@@ -150,5 +161,15 @@ impl Kernel for Split {
         };
         let items = split.rows * op.head_dim.div_ceil(4);
         Ok(Dispatch::new(&params, fold(items.div_ceil(THREADS))))
+    }
+
+    fn rounds(&self, stage: usize, call: &Call<'_>) -> Result<u64> {
+        let op: &Attention = call.instance()?;
+        let split = Shares::new(op, call);
+        let shares = split.shares();
+        Ok(match stage {
+            0 => split.cover.rounds(op, call.caps, split.turns.div_ceil(shares)),
+            _ => 2 * rounds::of_loop(shares, 0),
+        })
     }
 }

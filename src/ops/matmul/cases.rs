@@ -15,6 +15,9 @@ struct Plan {
     lead: &'static [usize],
     mnk: [usize; 3],
     dtype: DType,
+    x_dtype: DType,
+    /// Whether y is stored in f16.
+    narrow: bool,
     batched: bool,
     bias: bool,
     residual: bool,
@@ -29,6 +32,8 @@ impl Plan {
             lead: &[],
             mnk,
             dtype: DType::F32,
+            x_dtype: DType::F32,
+            narrow: false,
             batched: false,
             bias: false,
             residual: false,
@@ -38,6 +43,16 @@ impl Plan {
 
     fn dtype(self, dtype: DType) -> Self {
         Self { dtype, ..self }
+    }
+
+    /// With x in f16.
+    fn x_f16(self) -> Self {
+        Self { x_dtype: DType::F16, ..self }
+    }
+
+    /// With y in f16.
+    fn y_f16(self) -> Self {
+        Self { narrow: true, ..self }
     }
 
     fn lead(self, lead: &'static [usize], batched: bool) -> Self {
@@ -66,6 +81,7 @@ impl Plan {
             Tensor::f32(shape, values)
         };
         let x = tensor(shape(self.lead, m, k, layout.x_transposed()).ok()?, self.scale).ok()?;
+        let x = x.cast(self.x_dtype).ok()?;
         let w_lead = if self.batched { self.lead } else { &[] };
         let weight = tensor(shape(w_lead, k, n, layout.w_transposed()).ok()?, 1.0).ok()?;
         let weight = weight.cast(self.dtype).ok()?;
@@ -79,7 +95,7 @@ impl Plan {
         let label = format!(
             "{} {layout:?} {}{} {}",
             self.label,
-            x.shape(),
+            x.meta(),
             weight.meta(),
             self.op.activation.name()
         );
@@ -88,12 +104,15 @@ impl Plan {
         // exceeds 1.13. The residual adds a rounding of the result.
         let relative = if self.op.activation == Activation::None { 1e-6 } else { 2e-6 };
         let tolerance = Tolerance::f32(1e-6, relative).with_bound(bound);
-        Some(Case::new(label, self.op, vec![Some(x), Some(weight), bias, residual], tolerance))
+        let case =
+            Case::new(label, self.op, vec![Some(x), Some(weight), bias, residual], tolerance);
+        Some(if self.narrow { case.narrowed() } else { case })
     }
 }
 
 /// `c u sum_k |x w|` per element of y, with u = 2^-24 and c = k/4 + 8: the kernels add at
-/// least four products apart before they join a sum, and a few more roundings follow.
+/// least four products apart before they join a sum, and a few more roundings follow. In long sums
+/// c = 8 sqrt(k), since roundings go either way (Higham and Mary 2019).
 fn bound(
     op: &Matmul,
     x: &Tensor,
@@ -109,7 +128,8 @@ fn bound(
         [Some(magnitudes(x)?), Some(magnitudes(weight)?), bias.map(magnitudes).transpose()?, None];
     let tensors: Vec<_> = operands.iter().map(Option::as_ref).collect();
     let args = crate::ops::op::Args { op: "matmul", tensors: &tensors, sizes: &Default::default() };
-    let c = s.k as f64 / 4.0 + 8.0;
+    let k = s.k as f64;
+    let c = (k / 4.0 + 8.0).min(8.0 * k.sqrt());
     let sums = super::cpu::reference(&plain, &args)?;
     let unit = 2f64.powi(-24);
     sums.iter()
@@ -192,5 +212,73 @@ pub fn cases() -> Vec<Case> {
         Plan::new("large values", Nt, [1, 40, 64]).epilogue(Silu).scale(1e18),
     ];
     let mut rng = Rng::new(2);
+    plans.into_iter().chain(halves()).filter_map(|plan| plan.draw(&mut rng)).collect()
+}
+
+/// x in f16, y in f16, and both, as between the products of a model.
+fn halves() -> impl Iterator<Item = Plan> {
+    use Activation::{GeluErf, GeluTanh, Relu, Silu};
+    use DType::{BF16, F16, I8};
+    use Layout::{Nn, Nt, Tn, Tt};
+    let x = [
+        Plan::new("f16 x, one element", Nt, [1, 1, 1]),
+        Plan::new("f16 x, odd", Nt, [7, 5, 3]),
+        Plan::new("f16 x, odd", Nn, [7, 5, 3]),
+        Plan::new("f16 x, odd", Tn, [7, 5, 3]).dtype(F16),
+        Plan::new("f16 x, odd", Tt, [37, 41, 43]),
+        Plan::new("f16 x, pairs", Nt, [9, 6, 10]),
+        Plan::new("f16 x, a row", Nt, [1, 67, 264]),
+        Plan::new("f16 x, a row", Nt, [1, 41, 136]).dtype(F16),
+        Plan::new("f16 x, a few rows", Nt, [3, 33, 520]).dtype(BF16),
+        Plan::new("f16 x, blocks", Nt, [5, 35, 160]).dtype(I8),
+        Plan::new("f16 x, tile + 1", Nt, [33, 65, 68]),
+        Plan::new("f16 x, tile + 1", Nn, [41, 68, 68]).dtype(F16),
+        Plan::new("f16 x, tall", Nt, [391, 66, 12]).epilogue(Relu),
+        Plan::new("f16 x, whole tiles", Nt, [256, 256, 64]).dtype(F16),
+        Plan::new("f16 x, whole tiles", Nn, [128, 256, 96]),
+        Plan::new("f16 x, ragged tiles", Nt, [130, 70, 50]).epilogue(GeluErf),
+        Plan::new("f16 x, ragged tiles", Tt, [129, 72, 88]).dtype(F16),
+        Plan::new("f16 x, a weight per batch", Nt, [7, 21, 40]).lead(&[3], true),
+        Plan::new("f16 x, a weight per batch, odd", Nn, [7, 9, 5]).lead(&[3], true),
+    ]
+    .map(Plan::x_f16);
+    let y = [
+        Plan::new("one element", Nt, [1, 1, 1]),
+        Plan::new("odd", Nt, [7, 5, 3]),
+        Plan::new("odd", Tn, [7, 5, 3]).epilogue(Silu),
+        Plan::new("a row", Nt, [1, 67, 264]).epilogue(GeluErf),
+        Plan::new("a few rows", Nt, [3, 33, 520]).dtype(F16).epilogue(GeluTanh),
+        Plan::new("eleven rows", Nt, [11, 35, 36]).dtype(F16),
+        Plan::new("tile + 1", Nt, [33, 65, 68]).epilogue(Relu),
+        Plan::new("tile + 1", Nn, [33, 68, 68]).dtype(BF16),
+        Plan::new("tall", Nt, [391, 67, 12]).epilogue(GeluErf),
+        Plan::new("large tiles", Nn, [261, 259, 20]),
+        Plan::new("a weight per batch", Nt, [7, 21, 40]).lead(&[3], true),
+        // Many results are beyond the range of f16.
+        Plan::new("large values", Nt, [5, 33, 264]).scale(6e3),
+        Plan::new("large values", Nn, [35, 70, 100]).scale(1e4).epilogue(Relu),
+        Plan::new("small values", Nt, [12, 40, 64]).scale(1e-6),
+    ]
+    .map(Plan::y_f16);
+    let both = [
+        Plan::new("f16 x, a row", Nt, [1, 41, 136]).dtype(F16).epilogue(Silu),
+        Plan::new("f16 x, twelve rows", Nt, [12, 68, 72]).epilogue(GeluErf),
+        Plan::new("f16 x, tile + 1", Nt, [41, 66, 68]).dtype(F16).epilogue(GeluTanh),
+        Plan::new("f16 x, odd", Nt, [67, 71, 73]).epilogue(Relu),
+    ]
+    .map(|plan| plan.x_f16().y_f16());
+    x.into_iter().chain(y).chain(both)
+}
+
+/// Sums of many products, and as many columns as the largest vocabulary has.
+pub fn long_cases() -> Vec<Case> {
+    use Layout::{Nt, Tn};
+    let plans = [
+        Plan::new("long sum, odd", Nt, [2, 3, 100_003]).dtype(DType::F16),
+        Plan::new("long sum, odd", Tn, [2, 3, 100_003]),
+        Plan::new("long sum", Nt, [1, 9, 100_008]),
+        Plan::new("many columns", Nt, [1, 262_144, 3]),
+    ];
+    let mut rng = Rng::new(3);
     plans.into_iter().filter_map(|plan| plan.draw(&mut rng)).collect()
 }

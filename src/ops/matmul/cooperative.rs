@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::gpu::Spec;
 use crate::ops::kernel::{Dispatch, Needs, Precision, Stage};
 use crate::ops::op::{Call, Kernel};
+use crate::ops::rounds;
 use crate::tensor::DType;
 
 /// Subgroups of a workgroup, two by two.
@@ -96,12 +97,12 @@ impl Kernel for Cooperative {
 
     fn fits(&self, call: &Call<'_>) -> bool {
         let most = MAX_SCRATCH.min(call.caps.max_binding as usize);
-        let readable = call.input(X).dtype == DType::F32;
         // Both kernels have the small tiles on a CPU: one of them is enough there.
         let distinct = !call.caps.software || self.block == 2;
         // No accessor reads blocks eight at a time into a fragment yet.
         let plain = call.input(WEIGHT).dtype != DType::I8;
-        distinct && plain && readable && self.scratch(call).is_ok_and(|bytes| bytes <= most)
+        // Matrices of f32 sums are stored whole, straight to y.
+        distinct && plain && !call.narrows() && self.scratch(call).is_ok_and(|bytes| bytes <= most)
     }
 
     fn rank(&self, call: &Call<'_>) -> f32 {
@@ -129,7 +130,12 @@ impl Kernel for Cooperative {
         } else {
             ["coop_mat16x16<f16, A>", "coop_mat16x16<f16, B>", "coop_mat16x16<f32, C>"]
         };
-        let x = if x_octs { "oct_x_f32" } else { "oct_x_scalar" };
+        let [_, x_one] = launch::x_accessors(call);
+        let x = match call.input(X).dtype {
+            _ if !x_octs => "oct_x_scalar",
+            DType::F16 => "oct_x_f16",
+            _ => "oct_x_f32",
+        };
         let weight = match call.input(WEIGHT).dtype {
             _ if !weight_octs => "oct_weight_scalar",
             DType::F16 => "oct_weight_f16",
@@ -150,10 +156,19 @@ impl Kernel for Cooperative {
             .set("BLOCK", block)
             .set("TILE_K", depth);
         let [_, _, one] = launch::weight_accessors(call);
-        Ok(spec.import("weight_f32_scalar", one))
+        Ok(spec.import("weight_f32_scalar", one).import("x_f32_scalar", x_one))
     }
 
     fn dispatch(&self, _stage: usize, call: &Call<'_>) -> Result<Dispatch> {
         launch::dispatch(call, self.tile(call), self.tile(call))
+    }
+
+    fn rounds(&self, _stage: usize, call: &Call<'_>) -> Result<u64> {
+        let (_, s, _) = launch::shape(call)?;
+        let (_, depth) = self.extent(call);
+        // A subgroup's part of a tile, an element of each lane at a time where it is ragged.
+        let part = self.tile(call) / 2;
+        let epilogue = (part * part).div_ceil(call.caps.subgroup.unwrap_or(32));
+        Ok(rounds::of_loop(s.k.div_ceil(depth as usize), 0) + rounds::of_loop(epilogue as usize, 0))
     }
 }

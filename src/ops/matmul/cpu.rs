@@ -24,7 +24,7 @@ fn shapes(op: &Matmul, args: &Args<'_>) -> Result<(Sizes3, Shape)> {
 /// Plain loops, f64 accumulation.
 pub fn reference(op: &Matmul, args: &Args<'_>) -> Result<Vec<Tensor>> {
     let (s, shape) = shapes(op, args)?;
-    let x = args.need(X)?.as_f32()?;
+    let x = args.need(X)?.to_f32()?;
     let weight = args.need(WEIGHT)?.to_f32()?;
     let bias = args.get(BIAS).map(Tensor::as_f32).transpose()?;
     let residual = args.get(RESIDUAL).map(Tensor::as_f32).transpose()?;
@@ -52,7 +52,7 @@ pub fn reference(op: &Matmul, args: &Args<'_>) -> Result<Vec<Tensor>> {
 /// The `gemm` crate on all cores, then bias, activation and residual row by row.
 pub fn fast(op: &Matmul, args: &Args<'_>) -> Result<Vec<Tensor>> {
     let (s, shape) = shapes(op, args)?;
-    let x = args.need(X)?.as_f32()?;
+    let x = args.need(X)?.to_f32()?;
     let weight = args.need(WEIGHT)?.to_f32()?;
     let mut y = vec![0.0; shape.numel()];
     for b in 0..s.batch {

@@ -1,11 +1,13 @@
 //! What all kernels of the product share: epilogue consts, weight accessors, parameters.
 
 use super::sizes::Sizes3;
-use super::{BIAS, Matmul, RESIDUAL, WEIGHT};
+use super::{BIAS, Matmul, RESIDUAL, WEIGHT, X};
 use crate::error::Result;
 use crate::gpu::{Spec, fold};
 use crate::ops::kernel::Dispatch;
 use crate::ops::op::Call;
+use crate::ops::rounds;
+use crate::ops::store::stored;
 use crate::tensor::DType;
 
 crate::params! {
@@ -22,12 +24,24 @@ crate::params! {
     }
 }
 
-/// Consts of the epilogue.
+/// Consts of the epilogue, and how y is stored.
 pub(super) fn epilogue(op: &Matmul, call: &Call<'_>) -> Spec {
-    Spec::new()
+    let spec = Spec::new()
         .feature("ACT", op.activation.code())
         .set("HAS_BIAS", call.has(BIAS))
-        .set("HAS_RESIDUAL", call.has(RESIDUAL))
+        .set("HAS_RESIDUAL", call.has(RESIDUAL));
+    stored(spec, call, false)
+}
+
+/// Rounds of `finish_four` in `shaders/shared/matmul_epilogue.wgsl`.
+pub(super) const FINISH_FOUR: u64 = rounds::of_loop(4, 0);
+
+/// Accessors of the same x four elements or one at a time.
+pub(super) fn x_accessors(call: &Call<'_>) -> [&'static str; 2] {
+    match call.input(X).dtype {
+        DType::F16 => ["x_f16", "x_f16_scalar"],
+        _ => ["x_f32", "x_f32_scalar"],
+    }
 }
 
 /// Accessors of the same weights eight, four or one at a time.

@@ -9,9 +9,9 @@
 //! | TN | `[.., k, m]` | `[k, n]` |
 //! | TT | `[.., k, m]` | `[n, k]` |
 //!
-//! y and residual `[.., m, n]` f32; bias `[n]` f32; x f32; weight f32, f16 or bf16, or q8_0 where
-//! it is stored `[n, k]`, either one matrix for all of x or one per leading index of x. Sums are
-//! accumulated in f32.
+//! y and residual `[.., m, n]` f32; bias `[n]` f32; x f32 or f16; weight f32, f16 or bf16, or q8_0
+//! where it is stored `[n, k]`, either one matrix for all of x or one per leading index of x. Sums
+//! are accumulated in f32. y may be stored in f16.
 
 mod cases;
 mod cooperative;
@@ -137,8 +137,9 @@ impl Op for Matmul {
         let [Some(x), Some(weight), bias, residual] = inputs else {
             return fail("expected operands x, weight, bias?, residual?".to_owned());
         };
-        if x.dtype != DType::F32 || !weight.dtype.is_weight() {
-            let message = format!("x {x} must be f32 and weight {weight} f32, f16, bf16 or q8_0");
+        if !matches!(x.dtype, DType::F32 | DType::F16) || !weight.dtype.is_weight() {
+            let message =
+                format!("x {x} must be f32 or f16 and weight {weight} f32, f16, bf16 or q8_0");
             return fail(message);
         }
         if weight.dtype == DType::I8 && !self.takes_blocks(WEIGHT) {
@@ -181,6 +182,14 @@ impl Op for Matmul {
         i == WEIGHT && self.layout.w_transposed()
     }
 
+    fn reads_f16(&self, i: usize) -> bool {
+        i == X
+    }
+
+    fn stores_f16(&self, _i: usize) -> bool {
+        true
+    }
+
     fn reference(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {
         cpu::reference(self, args)
     }
@@ -206,6 +215,7 @@ pub static ENTRY: Entry = Entry {
     summary: "y = act(x weight + bias) + residual",
     kernels: &KERNELS,
     cases: cases::cases,
+    long_cases: cases::long_cases,
     build,
 };
 

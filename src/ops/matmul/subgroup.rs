@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::gpu::Spec;
 use crate::ops::kernel::{Dispatch, Needs, Stage};
 use crate::ops::op::{Call, Kernel};
+use crate::ops::rounds;
 
 /// Rows from which the tallest tile wins whatever the remainder.
 const TALL_ROWS: usize = 384;
@@ -55,7 +56,9 @@ impl Kernel for Subgroup {
     fn spec(&self, _stage: usize, call: &Call<'_>) -> Result<Spec> {
         let (op, ..) = launch::shape(call)?;
         let [_, four, _] = launch::weight_accessors(call);
+        let [x_four, _] = launch::x_accessors(call);
         Ok(launch::epilogue(op, call)
+            .import("x_f32", x_four)
             .import("weight_f32", four)
             .set("W_TRANSPOSED", op.layout.w_transposed())
             .set("ROW_BLOCKS", self.blocks)
@@ -64,5 +67,11 @@ impl Kernel for Subgroup {
 
     fn dispatch(&self, _stage: usize, call: &Call<'_>) -> Result<Dispatch> {
         launch::dispatch(call, 8 * self.blocks, 8 * call.caps.subgroup.unwrap_or(8))
+    }
+
+    fn rounds(&self, _stage: usize, call: &Call<'_>) -> Result<u64> {
+        let (_, s, _) = launch::shape(call)?;
+        let epilogue = rounds::of_loop(8 * self.blocks as usize, 2 * launch::FINISH_FOUR);
+        Ok(rounds::of_loop(s.k.div_ceil(4), 0) + epilogue)
     }
 }

@@ -5,6 +5,10 @@ use crate::error::Result;
 use crate::gpu::Spec;
 use crate::ops::kernel::{Dispatch, Needs, Stage};
 use crate::ops::op::{Call, Kernel};
+use crate::ops::rounds;
+
+/// Depth of a slab, as in `shaders/shared/stage_tile.wgsl`.
+const TILE_K: usize = 16;
 
 /// `shaders/matmul_tiled.wgsl` with square tiles of this side.
 pub(super) struct Tiled {
@@ -59,10 +63,21 @@ impl Kernel for Tiled {
             .set("W_TRANSPOSED", op.layout.w_transposed())
             .set("TILE_M", self.side)
             .set("TILE_N", self.side);
-        Ok(if self.quads { spec.import("x_scalar", "x_vec4") } else { spec })
+        let [x_four, x_one] = launch::x_accessors(call);
+        Ok(match self.quads {
+            true => spec.import("x_scalar", "x_vec4").import("x_f32", x_four),
+            false => spec.import("x_f32_scalar", x_one),
+        })
     }
 
     fn dispatch(&self, _stage: usize, call: &Call<'_>) -> Result<Dispatch> {
         launch::dispatch(call, self.side, self.side)
+    }
+
+    fn rounds(&self, _stage: usize, call: &Call<'_>) -> Result<u64> {
+        let (_, s, _) = launch::shape(call)?;
+        // Each round of the inner loop takes two of k.
+        let slab = rounds::of_loop(TILE_K / 2, 0);
+        Ok(rounds::of_loop(s.k.div_ceil(TILE_K), slab) + rounds::of_loop(16, launch::FINISH_FOUR))
     }
 }

@@ -8,7 +8,6 @@ use std::path::Path;
 
 use serde_json::Value;
 use tilewright::engine::{Device, Runner};
-use tilewright::gpu::GpuOptions;
 use tilewright::models::{self, BuildOptions, Class, Kind};
 use tilewright::tensor::DType;
 
@@ -17,7 +16,7 @@ use crate::golden::{self, Golden, LIMIT};
 use steps::{Steps, left_padded};
 
 fn devices() -> [Device; 2] {
-    [Device::gpu(&common::open(GpuOptions::default())), Device::cpu()]
+    [Device::gpu(&common::shared()), Device::cpu()]
 }
 
 fn check(folder: &str) {

@@ -341,7 +341,7 @@ fn gemma(shape: &Shape, rng: &mut Rng, family: &str, class: &str) -> Draft {
 
 fn gpu() -> &'static Device {
     static GPU: OnceLock<Device> = OnceLock::new();
-    GPU.get_or_init(|| Device::gpu(&crate::common::open(Default::default())))
+    GPU.get_or_init(|| Device::gpu(&crate::common::shared()))
 }
 
 /// Random texts of these lengths, and as inputs padded on the right.

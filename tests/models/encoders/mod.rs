@@ -10,7 +10,6 @@ use std::path::Path;
 use serde_json::Value;
 use tilewright::Tensor;
 use tilewright::engine::{self, Device, Runner};
-use tilewright::gpu::GpuOptions;
 use tilewright::models::{self, BuildOptions, Class, Kind, ModelInfo, Outputs, POSITIONS};
 use tilewright::weights::Pooling;
 
@@ -18,7 +17,7 @@ use crate::common;
 use crate::golden::{Golden, LIMIT, assert_close};
 
 fn devices() -> [Device; 2] {
-    [Device::gpu(&common::open(GpuOptions::default())), Device::cpu()]
+    [Device::gpu(&common::shared()), Device::cpu()]
 }
 
 /// Encoders of `tests/goldens`, next to `bert_base`, which embeds.

@@ -5,11 +5,9 @@ mod random;
 mod steps;
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use serde_json::Value;
 use tilewright::engine::{Device, Runner};
-use tilewright::gpu::{Gpu, GpuOptions};
 use tilewright::models::{self, BuildOptions, Kind};
 use tilewright::{Format, Tensor};
 
@@ -17,10 +15,8 @@ use crate::common;
 use crate::golden::{Golden, LIMIT, assert_close};
 use steps::{Most, Steps, best};
 
-/// The device under test, the same for all tests: they share its pipelines.
 fn gpu() -> Device {
-    static GPU: OnceLock<Gpu> = OnceLock::new();
-    Device::gpu(GPU.get_or_init(|| common::open(GpuOptions::default())))
+    Device::gpu(&common::shared())
 }
 
 fn devices() -> [Device; 2] {
