@@ -100,22 +100,24 @@ impl Machine<'_> {
         let (shift, bytes) = (var.granule.trailing_zeros(), var.bytes);
         let since = self.first_epoch;
         let mut told = Vec::new();
-        for &(slot, offset, kind) in leaves {
-            let mut out = self.lend(slot);
-            for lane in self.active.lanes() {
-                let dynamic = at.dynamic.map_or(0, |d| self.regs[d as usize][lane]);
+        let mut outs: Vec<Vec<u32>> = leaves.iter().map(|&(slot, ..)| self.lend(slot)).collect();
+        for lane in self.active.lanes() {
+            let dynamic = at.dynamic.map_or(0, |d| self.regs[d as usize][lane]);
+            let stamp = self.stamp(WORKGROUP, lane, site);
+            for (&(_, offset, kind), out) in leaves.iter().zip(&mut outs) {
                 let place = offset.wrapping_add(dynamic);
                 if dynamic == NOWHERE || place + kind.bytes() > bytes {
                     out[lane] = 0;
                     continue;
                 }
                 let scalar = (place >> shift) as usize;
-                let stamp = self.stamp(WORKGROUP, lane, site);
                 if let Some(verdict) = local.shadow.read(scalar, &stamp, since) {
                     told.push((scalar, stamp, verdict));
                 }
                 out[lane] = local.get(place, kind);
             }
+        }
+        for (&(slot, ..), out) in leaves.iter().zip(outs) {
             self.regs[slot as usize] = out;
         }
         self.locals[at.var] = Some(local);

@@ -160,6 +160,14 @@ impl Findings {
         }
     }
 
+    /// Those of other kinds.
+    #[must_use]
+    pub fn without(self, kind: Kind) -> Self {
+        let mut out = Self::default();
+        self.all.into_iter().filter(|f| f.kind != kind).for_each(|f| out.one(f));
+        out
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Finding> {
         self.all.iter()

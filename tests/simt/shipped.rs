@@ -1,58 +1,125 @@
 //! Every kernel that ships, on machines that are not here.
 
-use tilewright::ops::{CheckOptions, Checker, Outcome, registry};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
-fn clean(subgroups: Vec<Option<u32>>) {
-    let options = CheckOptions { subgroups, ..CheckOptions::default() };
+use tilewright::gpu::{Loops, ShaderSource, Spec, assemble_with, load};
+use tilewright::ops::{
+    Case, CheckOptions, Checked, Checker, Kernel, Outcome, Stage, idle_barriers, imagined, registry,
+};
+use tilewright::simt::{Kind, Place};
+
+const SIZES: [Option<u32>; 6] = [None, Some(4), Some(8), Some(16), Some(32), Some(64)];
+const FRAGMENTS: [u32; 2] = [8, 16];
+
+/// What a case found, one a line.
+fn told(one: &Checked) -> String {
+    let Checked { op, kernel, machine, case, outcome, report } = one;
+    let found: Vec<_> = report.findings.iter().map(|f| format!("\n    {f}")).collect();
+    format!("{op}/{kernel} {case} on {machine}: {outcome:?}{}", found.concat())
+}
+
+fn passed(one: &Checked) -> bool {
+    matches!(one.outcome, Outcome::Passed { .. })
+}
+
+/// Barriers that no case needs and that stay all the same, each with its reason.
+const IDLE: [(&str, &str); 0] = [];
+
+/// All cases of all kernels: results right, nothing found; every kernel that runs without naga's
+/// checks is among them, and every barrier keeps something apart.
+#[test]
+fn every_kernel_is_clean_at_every_subgroup_size() {
     let checker = Checker::default();
-    let (mut ran, mut wrong) = (0, Vec::new());
-    let start = std::time::Instant::now();
-    for entry in registry() {
-        let begun = std::time::Instant::now();
-        for one in checker.check_entry(entry, &options, |_| true) {
-            ran += usize::from(matches!(one.outcome, Outcome::Passed { .. }));
-            if !one.is_clean() {
-                let found: Vec<_> =
-                    one.report.findings.iter().map(|f| format!("\n    {f}")).collect();
-                wrong.push(format!(
-                    "{}/{} {} on {}: {:?}{}",
-                    one.op, one.kernel, one.case, one.machine, one.outcome, found.concat()
-                ));
+    let mut all = Vec::new();
+    for size in SIZES {
+        let start = Instant::now();
+        let options = CheckOptions { subgroups: vec![size], ..CheckOptions::default() };
+        let before = all.len();
+        for entry in registry() {
+            all.extend(checker.check_entry(entry, &options, |_| true));
+        }
+        let ran = all[before..].iter().filter(|c| passed(c)).count();
+        println!("{size:?}: {ran} cases in {:.1} s", start.elapsed().as_secs_f64());
+        assert!(ran > 300, "only {ran} cases ran at {size:?}");
+    }
+    let wrong: Vec<_> = all.iter().filter(|c| !c.is_clean()).map(told).collect();
+    assert!(wrong.is_empty(), "{} are not clean:\n{}", wrong.len(), wrong.join("\n"));
+
+    let covered: BTreeSet<_> = all.iter().filter(|c| passed(c)).map(|c| c.kernel).collect();
+    for kernel in registry().iter().flat_map(|e| e.kernels.iter()) {
+        let trusted = kernel.stages().iter().any(|stage| stage.trusted);
+        assert!(!trusted || covered.contains(kernel.name()), "{} is not covered", kernel.name());
+    }
+
+    let idle: BTreeSet<_> = idle_barriers(&all).iter().map(Place::to_string).collect();
+    let known: BTreeSet<_> = IDLE.iter().map(|(place, _)| (*place).to_owned()).collect();
+    assert_eq!(idle, known, "barriers that no case needs");
+}
+
+/// The checker's loader with one barrier left out.
+fn without(barrier: &Place) -> Checker {
+    let barrier = barrier.clone();
+    Checker::with_loader(move |stage: &Stage, spec: &Spec| {
+        let text = assemble_with(stage.source, spec, Loops::Unrolled)?;
+        let hit = |n: usize| {
+            text.origin(n + 1).is_some_and(|o| o.file() == barrier.file && o.line == barrier.line)
+        };
+        let lines = text.wgsl.lines().enumerate();
+        let lines = lines.map(|(n, line)| match hit(n) {
+            true => line.replace("workgroupBarrier();", "").replace("storageBarrier();", ""),
+            false => line.to_owned(),
+        });
+        let text: String = lines.map(|line| line + "\n").collect();
+        load(ShaderSource { name: stage.source.name, text: text.leak() }, &Spec::new())
+    })
+}
+
+/// A case that needs a barrier.
+type Witness = (usize, Option<u32>, &'static dyn Kernel, Case);
+
+/// The smallest case that needs each barrier, by the first size at which one does.
+fn witnesses() -> BTreeMap<Place, Witness> {
+    let mut found: BTreeMap<Place, Witness> = BTreeMap::new();
+    let checker = Checker::default();
+    for size in [None, Some(8), Some(32)] {
+        for entry in registry() {
+            let mut cases = (entry.cases)();
+            cases.sort_by_key(|case| case.inputs.iter().flatten().map(|t| t.shape().numel()).sum::<usize>());
+            // The smallest have one tile and one round; the largest take long and add nothing.
+            let few = cases.len().min(40);
+            for kernel in entry.kernels.iter().copied() {
+                for case in &cases[..few] {
+                    for caps in imagined(size, &FRAGMENTS) {
+                        let checked = checker.check_case(&caps, case, kernel, false);
+                        for place in checked.report.needed {
+                            let work = case.inputs.iter().flatten().map(|t| t.shape().numel()).sum();
+                            found.entry(place).or_insert_with(|| (work, size, kernel, case.clone()));
+                        }
+                    }
+                }
             }
         }
-        println!("{}: {:.1} s", entry.name, begun.elapsed().as_secs_f64());
     }
-    println!("{:?}: {ran} cases in {:.1} s", options.subgroups, start.elapsed().as_secs_f64());
-    assert!(wrong.is_empty(), "{} are not clean:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(ran > 300, "only {ran} cases ran");
+    found
 }
 
+/// Each barrier of each kernel is taken out in turn: the case that needs it must show a race.
 #[test]
-fn clean_without_subgroups() {
-    clean(vec![None]);
-}
-
-#[test]
-fn clean_with_subgroups_of_4() {
-    clean(vec![Some(4)]);
-}
-
-#[test]
-fn clean_with_subgroups_of_8() {
-    clean(vec![Some(8)]);
-}
-
-#[test]
-fn clean_with_subgroups_of_16() {
-    clean(vec![Some(16)]);
-}
-
-#[test]
-fn clean_with_subgroups_of_32() {
-    clean(vec![Some(32)]);
-}
-
-#[test]
-fn clean_with_subgroups_of_64() {
-    clean(vec![Some(64)]);
+fn every_barrier_that_is_taken_out_is_missed() {
+    let mut missed = Vec::new();
+    let found = witnesses();
+    for (barrier, (_, size, kernel, case)) in &found {
+        let checker = without(barrier);
+        let race = imagined(*size, &FRAGMENTS).iter().any(|caps| {
+            let checked = checker.check_case(caps, case, *kernel, false);
+            checked.report.findings.iter().any(|f| f.kind == Kind::Race)
+        });
+        if !race {
+            missed.push(format!("{barrier} in {} ({})", kernel.name(), case.label));
+        }
+    }
+    println!("{} barriers", found.len());
+    assert!(missed.is_empty(), "not reported: {}", missed.join("\n"));
+    assert!(found.len() > 20, "only {} barriers", found.len());
 }
