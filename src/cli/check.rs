@@ -5,16 +5,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use comfy_table::{Table, presets};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::check_file::{self, FileArgs};
 use super::context::{Context, complain};
 use super::cost;
+use super::findings::{listed, show};
 use crate::error::{Error, Result};
 use crate::ops::{
     CheckOptions, Checked, Checker, Entry, Outcome, costs, find, random_cases, registry, summary,
 };
-use crate::simt::{Finding, Findings, Machine};
+use crate::simt::Machine;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -190,25 +191,4 @@ fn report(context: &Context, checked: &[Checked], machine: Option<&Machine>) -> 
     }
     context.line(&format!("{passed} passed, {failed} wrong, {faults} findings"))?;
     Ok(failed + faults == 0)
-}
-
-/// Findings, one a line, notes behind faults.
-pub(super) fn show(context: &Context, findings: &Findings) -> Result<()> {
-    let (notes, faults): (Vec<_>, Vec<_>) = findings.iter().partition(|f| f.kind.is_note());
-    for finding in faults {
-        context.line(&finding.to_string())?;
-    }
-    for note in notes {
-        context.line(&format!("note: {note}"))?;
-    }
-    Ok(())
-}
-
-/// Findings for `--json`.
-pub(super) fn listed(findings: &Findings) -> Vec<Value> {
-    let one = |f: &Finding| {
-        json!({"kind": f.kind.name(), "file": f.place.file, "line": f.place.line,
-            "variable": f.variable, "detail": f.detail, "count": f.count})
-    };
-    findings.iter().map(one).collect()
 }

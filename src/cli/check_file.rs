@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::check::{listed, show};
 use super::context::Context;
 use super::cost;
+use super::findings::{listed, show};
 use crate::error::{Error, Result};
 use crate::ops::Rng;
 use crate::simt::{Buffer, Machine, Program, Report, Setting, Source};

@@ -15,6 +15,7 @@ mod demo;
 mod devices;
 mod embed;
 mod fill_mask;
+mod findings;
 mod generate;
 mod graph;
 mod hub;

@@ -95,12 +95,22 @@ struct Ready {
     dispatch: Dispatch,
 }
 
-/// What tells a run from all others.
-type Key = (String, &'static str, Vec<(Spec, Vec<u8>, [u32; 3])>, bool);
+/// What tells a run from all others: case, kernel, and per stage text, parameters, grid and, where
+/// it has a say, the size of subgroups. Machines that differ in nothing of it need no second run.
+type Key = (String, &'static str, Vec<(Spec, Vec<u8>, [u32; 3], Option<u32>)>, bool);
 
-fn key_of(case: &Case, kernel: &dyn Kernel, stages: &[Ready], metered: bool) -> Key {
+fn key_of(
+    call: &Call<'_>,
+    case: &Case,
+    kernel: &dyn Kernel,
+    stages: &[Ready],
+    metered: bool,
+) -> Key {
     let stage = |s: &Ready| {
-        (s.spec.clone(), s.dispatch.params.as_slice().to_vec(), s.dispatch.grid)
+        let params = s.dispatch.params.as_slice().to_vec();
+        let matters = s.program.needs_subgroups() || metered;
+        let subgroup = call.caps.subgroup.filter(|_| matters);
+        (s.spec.clone(), params, s.dispatch.grid, subgroup)
     };
     let case = format!("{} {}", case.op.name(), case.label);
     (case, kernel.name(), stages.iter().map(stage).collect(), metered)
@@ -221,11 +231,9 @@ impl Checker {
                 return not_run("the variant does not take these shapes".to_owned());
             }
             let stages = self.stages(call, kernel)?;
-            // Without subgroup operations their size changes nothing: what has run need not again.
-            let alike = stages.iter().all(|s| !s.program.needs_subgroups());
-            let key = alike.then(|| key_of(case, kernel, &stages, metered));
-            if let Some(known) = key.as_ref().and_then(|key| lock(&self.done).get(key).cloned()) {
-                return Ok(known);
+            let key = key_of(call, case, kernel, &stages, metered);
+            if let Some(known) = lock(&self.done).get(&key) {
+                return Ok(known.clone());
             }
             let (results, mut report) = run(call, case, kernel, &stages, metered)?;
             if is_extreme(case) {
@@ -233,9 +241,7 @@ impl Checker {
                 report.findings = report.findings.without(Kind::NonFinite);
             }
             let done = (judge(case, &results, kernel.precision())?, report);
-            if let Some(key) = key {
-                lock(&self.done).insert(key, done.clone());
-            }
+            lock(&self.done).insert(key, done.clone());
             Ok(done)
         })?
     }

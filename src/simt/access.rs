@@ -74,20 +74,24 @@ impl Machine<'_> {
         let bytes = buffer.len() as u32;
         for &(slot, offset, kind) in leaves {
             let mut out = self.lend(slot);
+            // Neighbours often read one address.
+            let (mut last, mut value) = (NOWHERE, 0);
             for lane in self.active.lanes() {
                 let dynamic = at.dynamic.map_or(0, |d| self.regs[d as usize][lane]);
-                let place = offset.saturating_add(dynamic);
-                if dynamic == NOWHERE {
-                    out[lane] = 0;
-                } else if place.saturating_add(kind.bytes()) <= bytes {
-                    out[lane] = buffer.get(place, kind);
-                    if !buffer.is_known(place) {
-                        self.unknown(at.var, place, lane, site);
+                if dynamic != last {
+                    let place = offset.saturating_add(dynamic);
+                    last = dynamic;
+                    value = 0;
+                    if place.saturating_add(kind.bytes()) <= bytes {
+                        value = buffer.get(place, kind);
+                        if !buffer.is_known(place) {
+                            self.unknown(at.var, place, lane, site);
+                        }
+                    } else if dynamic != NOWHERE {
+                        self.inside(at.var, place, kind, &format!("invocation {lane}"), site);
                     }
-                } else {
-                    self.inside(at.var, place, kind, &format!("invocation {lane}"), site);
-                    out[lane] = 0;
                 }
+                out[lane] = if dynamic == NOWHERE { 0 } else { value };
             }
             self.regs[slot as usize] = out;
         }

@@ -457,17 +457,13 @@ impl<'a> Lower<'a> {
         Ok(Step::Loop { body, continuing, break_if, site })
     }
 
-    fn block(&mut self, frame: &mut Frame<'a>, block: &'a Block) -> Result<()> {
+    /// Lowers a block whose steps join those at hand.
+    pub fn block(&mut self, frame: &mut Frame<'a>, block: &'a Block) -> Result<()> {
         for (statement, span) in block.span_iter() {
             self.at(*span);
             self.statement(frame, statement)?;
         }
         Ok(())
-    }
-
-    /// A block whose steps join those at hand.
-    pub fn same_block(&mut self, frame: &mut Frame<'a>, block: &'a Block) -> Result<()> {
-        self.block(frame, block)
     }
 
     pub fn call(

@@ -63,8 +63,9 @@ impl Mask {
     }
 
     /// Its members, in order.
+    #[inline]
     pub fn lanes(&self) -> Lanes {
-        Lanes { words: self.0, at: 0 }
+        Lanes { words: self.0, at: 0, word: self.0[0] }
     }
 
     pub fn first(&self) -> Option<usize> {
@@ -96,6 +97,8 @@ impl BitOr for Mask {
 pub(super) struct Lanes {
     words: [u64; WORDS],
     at: usize,
+    /// What is left of the word at hand.
+    word: u64,
 }
 
 impl Iterator for Lanes {
@@ -103,16 +106,13 @@ impl Iterator for Lanes {
 
     #[inline]
     fn next(&mut self) -> Option<usize> {
-        while self.at < WORDS {
-            let word = &mut self.words[self.at];
-            if *word != 0 {
-                let bit = word.trailing_zeros() as usize;
-                *word &= *word - 1;
-                return Some(self.at * 64 + bit);
-            }
+        while self.word == 0 {
             self.at += 1;
+            self.word = *self.words.get(self.at)?;
         }
-        None
+        let bit = self.word.trailing_zeros() as usize;
+        self.word &= self.word - 1;
+        Some(self.at * 64 + bit)
     }
 }
 

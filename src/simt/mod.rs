@@ -21,6 +21,7 @@ mod mask;
 mod math;
 mod memory;
 mod meter;
+mod metering;
 mod pointers;
 mod program;
 mod run;

@@ -17,7 +17,7 @@ impl<'a> Lower<'a> {
                     self.emit(frame, handle)?;
                 }
             }
-            Statement::Block(ref block) => self.same_block(frame, block)?,
+            Statement::Block(ref block) => self.block(frame, block)?,
             Statement::If { condition, ref accept, ref reject } => {
                 let condition = self.slots_of(frame, condition)?[0];
                 let accept = self.inner_block(frame, accept)?;
