@@ -115,6 +115,11 @@ impl Op for HardSwish {
 }
 
 fn main() -> std::result::Result<(), Box<dyn StdError>> {
+    // On machines that are not here, as a test of the op would: results, races, indices.
+    let checked = check_entry(&ENTRY, &CheckOptions::default());
+    let wrong: Vec<_> = checked.iter().filter(|c| !c.is_clean()).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+
     let adapter = adapters().into_iter().next().ok_or(NO_ADAPTER_HELP)?;
     let gpu = adapter.open(GpuOptions::default())?;
     let verdicts = verify_entry(Some(&gpu), &ENTRY);
