@@ -12,8 +12,8 @@ use std::sync::Arc;
 use tilewright::gpu::{GpuOptions, NO_ADAPTER_HELP, ShaderSource, Spec, adapters, fold};
 use tilewright::graph::{DeviceWeights, Graph, Session, SessionOptions, Size};
 use tilewright::ops::{
-    Args, Call, Case, Cost, Dispatch, Entry, Op, Outcome, Rng, Single, Tolerance, no_loops,
-    verify_entry,
+    Args, Call, Case, CheckOptions, Cost, Dispatch, Entry, Op, Outcome, Rng, Single, Tolerance,
+    check_entry, no_loops, verify_entry,
 };
 use tilewright::tensor::{DType, SymMeta, Tensor};
 use tilewright::{Error, Result};

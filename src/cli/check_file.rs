@@ -115,7 +115,8 @@ fn buffer(what: &str, seed: u64) -> Result<Buffer> {
     }
     let parts: Vec<_> = what.split(':').collect();
     let [how, ty, length] = parts[..] else { return Err(malformed(what)) };
-    let length: usize = length.parse().ok().filter(|&n| n <= 1 << 28).ok_or_else(|| malformed(what))?;
+    let length: usize =
+        length.parse().ok().filter(|&n| n <= 1 << 28).ok_or_else(|| malformed(what))?;
     let size = bytes(ty, 0.0).ok_or_else(|| malformed(what))?.len();
     let mut rng = Rng::new(seed);
     let whole = matches!(ty, "u32" | "i32");

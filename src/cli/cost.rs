@@ -33,12 +33,7 @@ pub(super) fn json(kernel: &str, cost: &Cost, machine: &Machine) -> Value {
         "seconds_at_least": bound.at_least})
 }
 
-pub(super) fn show(
-    context: &Context,
-    kernel: &str,
-    cost: &Cost,
-    machine: &Machine,
-) -> Result<()> {
+pub(super) fn show(context: &Context, kernel: &str, cost: &Cost, machine: &Machine) -> Result<()> {
     let units = Unit::ALL.iter().map(|&u| format!("{} {}", u.name(), cost.instructions(u)));
     let mut text = vec![format!("{kernel}, invocations' instructions: {}", join(units))];
     if cost.matrix_fma > 0 {

@@ -72,11 +72,12 @@ impl Machine<'_> {
     fn load_constant(&mut self, at: &Address, leaves: &[Leaf], site: u32) {
         let Some(buffer) = self.shared.buffers[at.var] else { return };
         let bytes = buffer.len() as u32;
+        let lanes = self.take_list();
         for &(slot, offset, kind) in leaves {
             let mut out = self.lend(slot);
             // Neighbours often read one address.
             let (mut last, mut value) = (NOWHERE, 0);
-            for lane in self.active.lanes() {
+            for lane in lanes.iter().map(|&lane| usize::from(lane)) {
                 let dynamic = at.dynamic.map_or(0, |d| self.regs[d as usize][lane]);
                 if dynamic != last {
                     let place = offset.saturating_add(dynamic);
@@ -95,6 +96,7 @@ impl Machine<'_> {
             }
             self.regs[slot as usize] = out;
         }
+        self.list = lanes;
     }
 
     /// From workgroup memory: the hot path of most kernels.
@@ -103,9 +105,10 @@ impl Machine<'_> {
         let var = &self.program.vars[at.var];
         let (shift, bytes) = (var.granule.trailing_zeros(), var.bytes);
         let since = self.first_epoch;
+        let lanes = self.take_list();
         let mut told = Vec::new();
         let mut outs: Vec<Vec<u32>> = leaves.iter().map(|&(slot, ..)| self.lend(slot)).collect();
-        for lane in self.active.lanes() {
+        for lane in lanes.iter().map(|&lane| usize::from(lane)) {
             let dynamic = at.dynamic.map_or(0, |d| self.regs[d as usize][lane]);
             let stamp = self.stamp(WORKGROUP, lane, site);
             for (&(_, offset, kind), out) in leaves.iter().zip(&mut outs) {
@@ -124,6 +127,7 @@ impl Machine<'_> {
         for (&(slot, ..), out) in leaves.iter().zip(outs) {
             self.regs[slot as usize] = out;
         }
+        self.list = lanes;
         self.locals[at.var] = Some(local);
         for (scalar, stamp, verdict) in told {
             self.judge(at.var, scalar, &stamp, verdict, false, at.atomic);
@@ -138,9 +142,7 @@ impl Machine<'_> {
     fn unwritten(&mut self, var: usize, scalar: usize, who: &str, site: u32) {
         let group = self.group;
         self.report_var(Found::UninitializedRead, site, var, || {
-            format!(
-                "scalar {scalar}, which nobody has written, by {who} of workgroup {group}"
-            )
+            format!("scalar {scalar}, which nobody has written, by {who} of workgroup {group}")
         });
     }
 
@@ -160,14 +162,7 @@ impl Machine<'_> {
     }
 
     /// Reads a scalar for whoever the stamp names.
-    pub fn read_as(
-        &mut self,
-        var: usize,
-        at: u32,
-        kind: Kind,
-        stamp: &Stamp,
-        atomic: bool,
-    ) -> u32 {
+    pub fn read_as(&mut self, var: usize, at: u32, kind: Kind, stamp: &Stamp, atomic: bool) -> u32 {
         let granule = self.program.vars[var].granule;
         let end = u64::from(at) + u64::from(kind.bytes());
         if end > u64::from(self.bytes(var)) {
@@ -273,7 +268,10 @@ impl Machine<'_> {
                 } else {
                     format!("workgroup {other}")
                 };
-                format!("scalar {scalar}: workgroup {group} {} it, {others} at {there}", how(writes))
+                format!(
+                    "scalar {scalar}: workgroup {group} {} it, {others} at {there}",
+                    how(writes)
+                )
             });
         }
     }
@@ -283,7 +281,8 @@ impl Machine<'_> {
             self.meter_access(at, leaves, site, true);
         }
         let clock = self.clock(at.var);
-        for lane in self.active.lanes() {
+        let lanes = self.take_list();
+        for lane in lanes.iter().map(|&lane| usize::from(lane)) {
             let dynamic = at.dynamic.map_or(0, |d| self.regs[d as usize][lane]);
             if dynamic == NOWHERE {
                 continue;
@@ -294,6 +293,7 @@ impl Machine<'_> {
                 self.write_as((at.var, offset + dynamic, kind), value, &stamp, at.atomic);
             }
         }
+        self.list = lanes;
     }
 
     pub fn atomic(

@@ -73,7 +73,13 @@ pub(super) fn int_un(op: Un, kind: Kind, x: u32) -> u32 {
         Un::CountLeadingZeros => x.leading_zeros(),
         Un::CountOneBits => x.count_ones(),
         Un::ReverseBits => x.reverse_bits(),
-        Un::FirstTrailingBit => if x == 0 { u32::MAX } else { x.trailing_zeros() },
+        Un::FirstTrailingBit => {
+            if x == 0 {
+                u32::MAX
+            } else {
+                x.trailing_zeros()
+            }
+        }
         Un::FirstLeadingBit => {
             let x = if kind == Kind::I32 && (x as i32) < 0 { !x } else { x };
             if x == 0 { u32::MAX } else { 31 - x.leading_zeros() }
@@ -91,7 +97,13 @@ pub(super) fn float_bin(op: Bin, x: f32, y: f32) -> f32 {
         Bin::Rem => x - y * (x / y).trunc(),
         Bin::Min => x.min(y),
         Bin::Max => x.max(y),
-        Bin::Pow => if x < 0.0 { f32::NAN } else { x.powf(y) },
+        Bin::Pow => {
+            if x < 0.0 {
+                f32::NAN
+            } else {
+                x.powf(y)
+            }
+        }
         Bin::Atan2 => x.atan2(y),
         _ => x,
     }
@@ -140,8 +152,20 @@ pub(super) fn int_bin(op: Bin, kind: Kind, x: u32, y: u32) -> u32 {
         Bin::Shl => x << (y & 31),
         Bin::Shr if signed => (i >> (y & 31)) as u32,
         Bin::Shr => x >> (y & 31),
-        Bin::Min => if signed { i.min(j) as u32 } else { x.min(y) },
-        Bin::Max => if signed { i.max(j) as u32 } else { x.max(y) },
+        Bin::Min => {
+            if signed {
+                i.min(j) as u32
+            } else {
+                x.min(y)
+            }
+        }
+        Bin::Max => {
+            if signed {
+                i.max(j) as u32
+            } else {
+                x.max(y)
+            }
+        }
         _ => x,
     }
 }

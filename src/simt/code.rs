@@ -214,22 +214,82 @@ pub(super) struct MatrixShape {
 #[derive(Clone, Debug)]
 pub(super) enum Instr {
     /// Writes a variable: only active invocations change.
-    Copy { dst: Slot, src: Slot },
+    Copy {
+        dst: Slot,
+        src: Slot,
+    },
     /// Reads a variable.
-    Move { dst: Slot, src: Slot },
-    Un { op: Un, kind: Kind, dst: Slot, a: Slot },
+    Move {
+        dst: Slot,
+        src: Slot,
+    },
+    Un {
+        op: Un,
+        kind: Kind,
+        dst: Slot,
+        a: Slot,
+    },
     /// `fused`: a sum of a product, which a GPU computes with it.
-    Bin { op: Bin, kind: Kind, dst: Slot, a: Slot, b: Slot, fused: bool },
-    Fma { kind: Kind, dst: Slot, a: Slot, b: Slot, c: Slot },
-    Select { dst: Slot, condition: Slot, yes: Slot, no: Slot },
-    Convert { from: Kind, to: Kind, dst: Slot, a: Slot },
-    Pack { how: Pack, dst: Slot, parts: Box<[Slot]> },
-    Unpack { how: Pack, dst: Slot, word: Slot, part: u32 },
+    Bin {
+        op: Bin,
+        kind: Kind,
+        dst: Slot,
+        a: Slot,
+        b: Slot,
+        fused: bool,
+    },
+    Fma {
+        kind: Kind,
+        dst: Slot,
+        a: Slot,
+        b: Slot,
+        c: Slot,
+    },
+    Select {
+        dst: Slot,
+        condition: Slot,
+        yes: Slot,
+        no: Slot,
+    },
+    Convert {
+        from: Kind,
+        to: Kind,
+        dst: Slot,
+        a: Slot,
+    },
+    Pack {
+        how: Pack,
+        dst: Slot,
+        parts: Box<[Slot]>,
+    },
+    Unpack {
+        how: Pack,
+        dst: Slot,
+        word: Slot,
+        part: u32,
+    },
     /// `offset`, `count` bits; signed results are extended.
-    ExtractBits { signed: bool, dst: Slot, a: Slot, offset: Slot, count: Slot },
-    InsertBits { dst: Slot, a: Slot, new: Slot, offset: Slot, count: Slot },
+    ExtractBits {
+        signed: bool,
+        dst: Slot,
+        a: Slot,
+        offset: Slot,
+        count: Slot,
+    },
+    InsertBits {
+        dst: Slot,
+        a: Slot,
+        new: Slot,
+        offset: Slot,
+        count: Slot,
+    },
     /// The sum of products of bytes.
-    Dot4 { signed: bool, dst: Slot, a: Slot, b: Slot },
+    Dot4 {
+        signed: bool,
+        dst: Slot,
+        a: Slot,
+        b: Slot,
+    },
     /// `dst = previous + index * stride` for indices inside the bound, else [`NOWHERE`].
     Index {
         dst: Slot,
@@ -241,28 +301,101 @@ pub(super) enum Instr {
         name: u32,
     },
     /// A register out of a list, by index.
-    Pick { dst: Slot, from: Box<[Slot]>, index: Slot },
+    Pick {
+        dst: Slot,
+        from: Box<[Slot]>,
+        index: Slot,
+    },
     /// The register `base + dynamic`, of variables that are indexed.
-    ReadVar { dst: Slot, base: Slot, dynamic: Slot },
-    WriteVar { base: Slot, dynamic: Slot, src: Slot },
+    ReadVar {
+        dst: Slot,
+        base: Slot,
+        dynamic: Slot,
+    },
+    WriteVar {
+        base: Slot,
+        dynamic: Slot,
+        src: Slot,
+    },
     /// Private memory is read here, or written: `count` registers from `base` on.
-    PrivateRead { base: Slot, count: u32, dynamic: Option<Slot>, name: u32 },
-    PrivateWrite { base: Slot, count: u32, dynamic: Option<Slot> },
-    Load { at: Address, leaves: Box<[Leaf]> },
-    Store { at: Address, leaves: Box<[Leaf]> },
-    Atomic { at: Address, offset: u32, kind: Kind, op: Atomic, value: Slot, dst: Option<Slot> },
+    PrivateRead {
+        base: Slot,
+        count: u32,
+        dynamic: Option<Slot>,
+        name: u32,
+    },
+    PrivateWrite {
+        base: Slot,
+        count: u32,
+        dynamic: Option<Slot>,
+    },
+    Load {
+        at: Address,
+        leaves: Box<[Leaf]>,
+    },
+    Store {
+        at: Address,
+        leaves: Box<[Leaf]>,
+    },
+    Atomic {
+        at: Address,
+        offset: u32,
+        kind: Kind,
+        op: Atomic,
+        value: Slot,
+        dst: Option<Slot>,
+    },
     /// Elements of a runtime-sized array.
-    Length { dst: Slot, bound: Bound },
-    Ballot { dst: [Slot; 4], predicate: Option<Slot> },
-    Collective { join: Join, scan: Scan, kind: Kind, dst: Slot, a: Slot },
-    Gather { how: Gather, dst: Slot, a: Slot },
-    LoadMatrix { dst: Slot, tile: Box<Tile> },
-    StoreMatrix { src: Slot, tile: Box<Tile> },
-    MultiplyAdd { dst: Slot, a: Slot, b: Slot, c: Slot, left: MatrixShape, out: MatrixShape },
+    Length {
+        dst: Slot,
+        bound: Bound,
+    },
+    Ballot {
+        dst: [Slot; 4],
+        predicate: Option<Slot>,
+    },
+    Collective {
+        join: Join,
+        scan: Scan,
+        kind: Kind,
+        dst: Slot,
+        a: Slot,
+    },
+    Gather {
+        how: Gather,
+        dst: Slot,
+        a: Slot,
+    },
+    LoadMatrix {
+        dst: Slot,
+        tile: Box<Tile>,
+    },
+    StoreMatrix {
+        src: Slot,
+        tile: Box<Tile>,
+    },
+    MultiplyAdd {
+        dst: Slot,
+        a: Slot,
+        b: Slot,
+        c: Slot,
+        left: MatrixShape,
+        out: MatrixShape,
+    },
     /// Element by element on matrices; with a scalar register on the right, by it.
-    MatrixBin { op: Bin, dst: Slot, a: Slot, b: Slot, shape: MatrixShape },
+    MatrixBin {
+        op: Bin,
+        dst: Slot,
+        a: Slot,
+        b: Slot,
+        shape: MatrixShape,
+    },
     /// Every element of a matrix is this scalar.
-    MatrixFill { dst: Slot, a: Slot, shape: MatrixShape },
+    MatrixFill {
+        dst: Slot,
+        a: Slot,
+        shape: MatrixShape,
+    },
 }
 
 /// An instruction and the index of its site.
@@ -290,18 +423,41 @@ pub(super) struct Case {
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     Do(Line),
-    If { condition: Slot, accept: Vec<Step>, reject: Vec<Step> },
+    If {
+        condition: Slot,
+        accept: Vec<Step>,
+        reject: Vec<Step>,
+    },
     /// Bodies as they are entered: cases that fall through hold what follows, too.
-    Switch { selector: Slot, cases: Vec<Case> },
-    Loop { body: Vec<Step>, continuing: Vec<Step>, break_if: Option<Slot>, site: u32 },
+    Switch {
+        selector: Slot,
+        cases: Vec<Case>,
+    },
+    Loop {
+        body: Vec<Step>,
+        continuing: Vec<Step>,
+        break_if: Option<Slot>,
+        site: u32,
+    },
     /// An expanded call: what returns in it goes on behind it.
-    Call { body: Vec<Step> },
+    Call {
+        body: Vec<Step>,
+    },
     Break,
     Continue,
     Return,
     /// Of the workgroup. One that the text does not write, as in `workgroupUniformLoad`, has no note.
-    Barrier { orders: Orders, site: u32, written: bool },
-    SubgroupBarrier { site: u32 },
+    Barrier {
+        orders: Orders,
+        site: u32,
+        written: bool,
+    },
+    SubgroupBarrier {
+        site: u32,
+    },
     /// All active invocations must hold one value.
-    Uniform { slot: Slot, site: u32 },
+    Uniform {
+        slot: Slot,
+        site: u32,
+    },
 }

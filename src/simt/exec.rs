@@ -176,7 +176,7 @@ impl<'a> Machine<'a> {
         if dst & MATRIX != 0 {
             return self.copy_matrix(dst, src);
         }
-        if self.active == self.all {
+        if self.full {
             return self.copy_all(dst, src);
         }
         let mut out = self.lend(dst);
@@ -302,7 +302,8 @@ impl<'a> Machine<'a> {
 
     fn fma(&mut self, kind: Kind, [dst, a, b, c]: [Slot; 4], site: u32) {
         if kind == Kind::F32 {
-            let fma = |x, y, z| f32::mul_add(f32::from_bits(x), f32::from_bits(y), f32::from_bits(z));
+            let fma =
+                |x, y, z| f32::mul_add(f32::from_bits(x), f32::from_bits(y), f32::from_bits(z));
             self.map3(dst, [a, b, c], |x, y, z| fma(x, y, z).to_bits());
         } else {
             // f64 holds the product and the sum of halves exactly.

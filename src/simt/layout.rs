@@ -1,8 +1,6 @@
 //! How types lie in registers and in memory.
 
-use wgpu::naga::{
-    ArraySize, Handle, Module, Scalar, ScalarKind, Type, TypeInner, VectorSize,
-};
+use wgpu::naga::{ArraySize, Handle, Module, Scalar, ScalarKind, Type, TypeInner, VectorSize};
 
 use super::code::{Kind, MatrixShape};
 
@@ -156,7 +154,9 @@ impl<'a> Types<'a> {
 
     fn has_bool(&self, inner: &TypeInner) -> bool {
         match *inner {
-            TypeInner::Scalar(s) | TypeInner::Vector { scalar: s, .. } => s.kind == ScalarKind::Bool,
+            TypeInner::Scalar(s) | TypeInner::Vector { scalar: s, .. } => {
+                s.kind == ScalarKind::Bool
+            }
             TypeInner::Array { base, .. } => self.has_bool(&self.0.types[base].inner),
             TypeInner::Struct { ref members, .. } => {
                 members.iter().any(|m| self.has_bool(&self.0.types[m.ty].inner))
@@ -208,7 +208,8 @@ impl<'a> Types<'a> {
         let element = self.inner(&ty);
         let stride = if bytes {
             let (size, to) = self.size(element)?;
-            let own = if matches!(inner, TypeInner::Vector { .. }) { size } else { align(size, to) };
+            let own =
+                if matches!(inner, TypeInner::Vector { .. }) { size } else { align(size, to) };
             self.stride(inner, own)
         } else {
             self.slots(element)?

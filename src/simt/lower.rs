@@ -323,7 +323,8 @@ impl<'a> Lower<'a> {
         for slot in first..first.saturating_add(count) {
             self.products.remove(&slot);
         }
-        self.next = first.checked_add(count).filter(|&n| n < MAX_SLOTS).ok_or("so many variables")?;
+        self.next =
+            first.checked_add(count).filter(|&n| n < MAX_SLOTS).ok_or("so many variables")?;
         self.high = self.high.max(self.next);
         Ok(first)
     }
@@ -466,11 +467,7 @@ impl<'a> Lower<'a> {
         Ok(())
     }
 
-    pub fn call(
-        &mut self,
-        handle: Handle<Function>,
-        arguments: Vec<Value>,
-    ) -> Result<Rc<[Slot]>> {
+    pub fn call(&mut self, handle: Handle<Function>, arguments: Vec<Value>) -> Result<Rc<[Slot]>> {
         let function = &self.module.functions[handle];
         let result: Rc<[Slot]> = match &function.result {
             Some(result) => self.fresh(&self.module.types[result.ty].inner)?.into(),
@@ -479,8 +476,7 @@ impl<'a> Lower<'a> {
         let mark = self.mark();
         let line = self.line;
         let outer = std::mem::take(&mut self.steps);
-        let mut frame =
-            self.frame(function, &self.info[handle], arguments, Rc::clone(&result))?;
+        let mut frame = self.frame(function, &self.info[handle], arguments, Rc::clone(&result))?;
         self.block(&mut frame, &function.body)?;
         let body = std::mem::replace(&mut self.steps, outer);
         self.release(mark);

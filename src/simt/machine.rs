@@ -58,7 +58,12 @@ pub(super) struct Machine<'a> {
     /// Private registers: which lanes have written them.
     pub private: Vec<Mask>,
     pub all: Mask,
+    /// Those that execute; changed by `activate` only.
     pub active: Mask,
+    /// Whether all do.
+    pub full: bool,
+    pub list: Vec<u16>,
+    listed: bool,
     /// Every subgroup with its members.
     whole: Rc<[(usize, Mask)]>,
     /// By variable, where it is workgroup memory.
@@ -123,6 +128,9 @@ impl<'a> Machine<'a> {
             private: vec![Mask::EMPTY; program.private.len()],
             all: Mask::range(0, lanes),
             active: Mask::EMPTY,
+            full: false,
+            list: Vec::new(),
+            listed: false,
             whole: (0..teams).map(members).collect(),
             locals: program.vars.iter().map(local).collect(),
             shadows: program.vars.iter().zip(&shared.buffers).map(shadow).collect(),
@@ -155,7 +163,7 @@ impl<'a> Machine<'a> {
         self.private.fill(Mask::EMPTY);
         self.rounds.fill(0);
         self.all_rounds = 0;
-        self.active = self.all;
+        self.activate(self.all);
         let program = self.program;
         self.steps(&program.steps);
         self.most_rounds = self.most_rounds.max(self.rounds.iter().copied().max().unwrap_or(0));
@@ -171,11 +179,7 @@ impl<'a> Machine<'a> {
         for &(slot, told) in &self.program.told {
             for (lane, to) in self.regs[slot as usize].iter_mut().enumerate() {
                 let lane = lane as u32;
-                let local = [
-                    lane % size[0],
-                    lane / size[0] % size[1],
-                    lane / (size[0] * size[1]),
-                ];
+                let local = [lane % size[0], lane / size[0] % size[1], lane / (size[0] * size[1])];
                 *to = match told {
                     Told::Global(axis) => group[axis] * size[axis] + local[axis],
                     Told::Local(axis) => local[axis],
@@ -195,21 +199,24 @@ impl<'a> Machine<'a> {
     // ---- control flow ----
 
     fn steps(&mut self, steps: &'a [Step]) {
+        if self.active.is_empty() {
+            return;
+        }
         for step in steps {
-            if self.active.is_empty() {
-                return;
-            }
             match step {
-                Step::Do(line) => self.exec(&line.instr, line.site),
+                Step::Do(line) => {
+                    self.exec(&line.instr, line.site);
+                    continue;
+                }
                 Step::If { condition, accept, reject } => {
                     let before = self.active;
                     let yes = Mask::of(&self.regs[*condition as usize]) & before;
-                    self.active = yes;
+                    self.activate(yes);
                     self.steps(accept);
                     let after = self.active;
-                    self.active = before.without(&yes);
+                    self.activate(before.without(&yes));
                     self.steps(reject);
-                    self.active = self.active | after;
+                    self.activate(self.active | after);
                 }
                 Step::Switch { selector, cases } => self.switch(*selector, cases),
                 Step::Loop { body, continuing, break_if, site } => {
@@ -218,21 +225,21 @@ impl<'a> Machine<'a> {
                 Step::Call { body } => {
                     let before = self.active;
                     self.steps(body);
-                    self.active = before;
+                    self.activate(before);
                 }
                 Step::Break => {
                     if let Some(frame) = self.frames.last_mut() {
                         frame.broken = frame.broken | self.active;
                     }
-                    self.active = Mask::EMPTY;
+                    self.activate(Mask::EMPTY);
                 }
                 Step::Continue => {
                     if let Some(frame) = self.frames.iter_mut().rev().find(|f| f.is_loop) {
                         frame.continued = frame.continued | self.active;
                     }
-                    self.active = Mask::EMPTY;
+                    self.activate(Mask::EMPTY);
                 }
-                Step::Return => self.active = Mask::EMPTY,
+                Step::Return => self.activate(Mask::EMPTY),
                 Step::Barrier { orders, site, written } => self.barrier(*orders, *site, *written),
                 Step::SubgroupBarrier { site } => {
                     self.whole_subgroups(*site, Found::DivergentSubgroupOp, "subgroupBarrier");
@@ -242,7 +249,28 @@ impl<'a> Machine<'a> {
                 }
                 Step::Uniform { slot, site } => self.same_for_all(*slot, *site),
             }
+            if self.active.is_empty() {
+                return;
+            }
         }
+    }
+
+    /// From here on these invocations execute.
+    fn activate(&mut self, active: Mask) {
+        self.full = active == self.all;
+        self.listed = false;
+        self.active = active;
+    }
+
+    /// The active invocations as a list, to be given back: memory is walked by it.
+    pub fn take_list(&mut self) -> Vec<u16> {
+        let mut list = std::mem::take(&mut self.list);
+        if !self.listed {
+            list.clear();
+            list.extend(self.active.lanes().map(|lane| lane as u16));
+            self.listed = true;
+        }
+        list
     }
 
     fn enter(&mut self, is_loop: bool) {
@@ -264,12 +292,12 @@ impl<'a> Machine<'a> {
                 }
             }
             left = left.without(&taken);
-            self.active = taken;
+            self.activate(taken);
             self.steps(&case.body);
             after = after | self.active;
         }
         let broken = self.frames.pop().map_or(Mask::EMPTY, |f| f.broken);
-        self.active = after | broken | left;
+        self.activate(after | broken | left);
     }
 
     fn repeat(
@@ -284,19 +312,20 @@ impl<'a> Machine<'a> {
         while !self.active.is_empty() {
             self.count_round(site);
             self.steps(body);
-            if let Some(frame) = self.frames.last_mut() {
-                self.active = self.active | frame.continued;
-                frame.continued = Mask::EMPTY;
-            }
+            let continued = self
+                .frames
+                .last_mut()
+                .map(|frame| std::mem::replace(&mut frame.continued, Mask::EMPTY));
+            self.activate(self.active | continued.unwrap_or(Mask::EMPTY));
             self.steps(continuing);
             if let Some(slot) = break_if {
                 let done = Mask::of(&self.regs[slot as usize]) & self.active;
                 left = left | done;
-                self.active = self.active.without(&done);
+                self.activate(self.active.without(&done));
             }
         }
         let broken = self.frames.pop().map_or(Mask::EMPTY, |f| f.broken);
-        self.active = left | broken;
+        self.activate(left | broken);
     }
 
     fn count_round(&mut self, site: u32) {
@@ -314,12 +343,12 @@ impl<'a> Machine<'a> {
             });
         }
         if self.all_rounds > PATIENCE {
-            self.active = Mask::EMPTY;
+            self.activate(Mask::EMPTY);
         }
     }
 
     fn barrier(&mut self, orders: Orders, site: u32, written: bool) {
-        if self.active != self.all {
+        if !self.full {
             let (here, all) = (self.active.count(), self.lanes);
             self.report(Found::DivergentBarrier, site, None, || {
                 format!("{here} of {all} invocations reach it")
@@ -363,7 +392,7 @@ impl<'a> Machine<'a> {
     /// Reports subgroups of which some invocations are active and others are not; gives those
     /// that are active at all.
     pub fn whole_subgroups(&mut self, site: u32, kind: Found, what: &str) -> Rc<[(usize, Mask)]> {
-        if self.active == self.all {
+        if self.full {
             return Rc::clone(&self.whole);
         }
         let mut teams = Vec::new();

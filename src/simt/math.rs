@@ -213,8 +213,7 @@ impl<'a> Lower<'a> {
         }
         let mut sum = None;
         for row in 0..side {
-            let minor: Vec<_> =
-                (side..a.len()).filter(|i| i % side != row).map(|i| a[i]).collect();
+            let minor: Vec<_> = (side..a.len()).filter(|i| i % side != row).map(|i| a[i]).collect();
             let below = self.determinant(kind, &minor)?;
             let term = self.bin(Bin::Mul, kind, a[row], below)?;
             sum = Some(match sum {

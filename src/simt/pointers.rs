@@ -88,9 +88,7 @@ impl Lower<'_> {
                 }
                 Ok(all)
             }
-            Expression::Splat { size, value } => {
-                Ok(vec![self.constant(value)?[0]; size as usize])
-            }
+            Expression::Splat { size, value } => Ok(vec![self.constant(value)?[0]; size as usize]),
             ref other => Err(format!("the constant expression {other:?}")),
         }
     }

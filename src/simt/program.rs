@@ -10,7 +10,9 @@ use super::findings::Place;
 pub(super) enum Space {
     Workgroup,
     /// Bound to a buffer.
-    Storage { writable: bool },
+    Storage {
+        writable: bool,
+    },
     /// The parameter block.
     Immediate,
 }

@@ -80,8 +80,8 @@ impl Cell {
     /// apart have read since the last write, so what that write means to any reader is known.
     #[inline]
     fn is_saturated(&self, now: &Stamp) -> bool {
-        let all = self.read.team == MANY
-            || self.read.team == now.team && self.read.turn == now.turn;
+        let all =
+            self.read.team == MANY || self.read.team == now.team && self.read.turn == now.turn;
         self.read.epoch == now.epoch
             && self.read.actor == MANY
             && all
@@ -192,7 +192,8 @@ impl Shadow {
         } else if groups.read != group + 1 && groups.read != u32::MAX {
             (groups.read, groups.read_at) = (u32::MAX, site);
         }
-        (groups.wrote != 0 && groups.wrote != group + 1).then(|| (groups.wrote - 1, groups.wrote_at))
+        (groups.wrote != 0 && groups.wrote != group + 1)
+            .then(|| (groups.wrote - 1, groups.wrote_at))
     }
 
     /// The same of a write, which another's read races with, too.
@@ -200,7 +201,8 @@ impl Shadow {
     pub fn group_writes(&mut self, at: usize, group: u32, site: u32) -> Option<(u32, u32)> {
         let groups = self.groups.at(at);
         let other = |who: u32, at: u32| {
-            (who != 0 && who != group + 1).then(|| (if who == u32::MAX { who } else { who - 1 }, at))
+            (who != 0 && who != group + 1)
+                .then(|| (if who == u32::MAX { who } else { who - 1 }, at))
         };
         let found = other(groups.wrote, groups.wrote_at).or(other(groups.read, groups.read_at));
         (groups.wrote, groups.wrote_at) = (group + 1, site);
@@ -210,11 +212,7 @@ impl Shadow {
     /// Adds what other workgroups, which ran beside these, touched; `clash` gets every scalar that
     /// is written here and touched there, or the other way round: its index, whether this side
     /// wrote, and each side's workgroup and line.
-    pub fn merge(
-        &mut self,
-        other: &Self,
-        mut clash: impl FnMut(usize, (u32, u32), (u32, u32)),
-    ) {
+    pub fn merge(&mut self, other: &Self, mut clash: impl FnMut(usize, (u32, u32), (u32, u32))) {
         for (number, page) in other.groups.0.iter().enumerate() {
             let Some(page) = page else { continue };
             for (i, theirs) in page.iter().enumerate() {
@@ -230,10 +228,14 @@ impl Shadow {
                     (ours.read != 0 && theirs.wrote != 0).then(|| (name(ours.read), ours.read_at))
                 };
                 if let Some(mine) = mine {
-                    clash(at, mine, match theirs.wrote {
-                        0 => (name(theirs.read), theirs.read_at),
-                        wrote => (name(wrote), theirs.wrote_at),
-                    });
+                    clash(
+                        at,
+                        mine,
+                        match theirs.wrote {
+                            0 => (name(theirs.read), theirs.read_at),
+                            wrote => (name(wrote), theirs.wrote_at),
+                        },
+                    );
                 }
                 if theirs.wrote != 0 {
                     (ours.wrote, ours.wrote_at) = (theirs.wrote, theirs.wrote_at);

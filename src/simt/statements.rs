@@ -123,7 +123,9 @@ impl<'a> Lower<'a> {
                 SwitchValue::Default => default = true,
             }
             let empty = |block: &Block| {
-                block.iter().all(|s| matches!(s, Statement::Emit(range) if range.clone().next().is_none()))
+                block
+                    .iter()
+                    .all(|s| matches!(s, Statement::Emit(range) if range.clone().next().is_none()))
             };
             if case.fall_through {
                 if !empty(&case.body) {
@@ -276,7 +278,8 @@ impl<'a> Lower<'a> {
         of: Handle<Expression>,
     ) -> Result<Tile> {
         self.subgroups = true;
-        let shape = matrix(frame.ty(self.module, of))?.ok_or("a cooperative access of no matrix")?;
+        let shape =
+            matrix(frame.ty(self.module, of))?.ok_or("a cooperative access of no matrix")?;
         let stride = self.slots_of(frame, data.stride)?[0];
         let pointer = self.pointer_of(frame, data.pointer)?;
         let Root::Memory(var) = pointer.root else {

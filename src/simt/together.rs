@@ -145,13 +145,7 @@ impl Machine<'_> {
         }
     }
 
-    pub fn matrix_bin(
-        &mut self,
-        op: Bin,
-        [dst, a, b]: [Slot; 3],
-        shape: MatrixShape,
-        site: u32,
-    ) {
+    pub fn matrix_bin(&mut self, op: Bin, [dst, a, b]: [Slot; 3], shape: MatrixShape, site: u32) {
         let what = "an operation on matrices";
         let teams = self.whole_subgroups(site, Found::DivergentCooperativeOp, what);
         let mut out = std::mem::take(&mut self.matrices[(dst & !MATRIX) as usize]);
@@ -276,8 +270,7 @@ impl Machine<'_> {
             let base = self.base(team);
             for (at, element) in Self::elements(tile, first, pitch) {
                 let value = self.matrices[(src & !MATRIX) as usize][base + element];
-                let bits =
-                    if kind == Kind::F16 { single_to_half(value) } else { value.to_bits() };
+                let bits = if kind == Kind::F16 { single_to_half(value) } else { value.to_bits() };
                 self.write_as((var, at, kind), bits, &stamp, false);
             }
         }

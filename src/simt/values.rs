@@ -62,7 +62,9 @@ impl<'a> Lower<'a> {
             }
             Expression::FunctionArgument(i) => return Ok(frame.arguments[i as usize].clone()),
             Expression::Literal(literal) => [self.literal(literal)?].into(),
-            Expression::Constant(constant) => self.constant(module.constants[constant].init)?.into(),
+            Expression::Constant(constant) => {
+                self.constant(module.constants[constant].init)?.into()
+            }
             Expression::ZeroValue(ty) => self.zero(&module.types[ty].inner)?.into(),
             Expression::Compose { ref components, .. } => {
                 let mut all = Vec::new();
@@ -381,11 +383,7 @@ impl<'a> Lower<'a> {
                 let columns = columns(&b, rows as usize);
                 columns.iter().map(|column| self.dot(kind, &a, column)).collect()
             }
-            (
-                Bin::Mul,
-                &TypeInner::Matrix { rows, .. },
-                &TypeInner::Matrix { rows: inner, .. },
-            ) => {
+            (Bin::Mul, &TypeInner::Matrix { rows, .. }, &TypeInner::Matrix { rows: inner, .. }) => {
                 let (rows, mut out) = (rows as usize, Vec::new());
                 for column in columns(&b, inner as usize) {
                     for i in 0..rows {

@@ -50,8 +50,7 @@ impl Machine<'_> {
         }
         let wrong = lanes.iter().any(|&off| off != 0);
         let site = known[0].or(known[1]).unwrap_or(site);
-        self.wrapped[dst as usize] =
-            wrong.then(|| Box::new(Wrapped { lanes: lanes.into(), site }));
+        self.wrapped[dst as usize] = wrong.then(|| Box::new(Wrapped { lanes: lanes.into(), site }));
         self.any_wrapped |= wrong;
     }
 
@@ -129,7 +128,9 @@ impl Machine<'_> {
             let value = self.regs[index as usize][lane];
             let user = self.place(site);
             self.report(Found::IndexOverflow, wrapped.site, Some(name), || {
-                format!("wraps to {value} in invocation {lane} of workgroup {group}, index at {user}")
+                format!(
+                    "wraps to {value} in invocation {lane} of workgroup {group}, index at {user}"
+                )
             });
         }
     }

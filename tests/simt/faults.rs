@@ -68,7 +68,11 @@ fn races() {
     let found = pair(Kind::Race, text, ("/* barrier */", "workgroupBarrier();"), [1, 1, 1]);
     assert_eq!(found.variable, "sh");
     assert_eq!(found.count, 64);
-    assert!(found.detail.contains("invocation 0 reads, invocation 63 writes at shaders/fault.wgsl:"), "{}", found.detail);
+    assert!(
+        found.detail.contains("invocation 0 reads, invocation 63 writes at shaders/fault.wgsl:"),
+        "{}",
+        found.detail
+    );
 }
 
 /// `workgroupBarrier` orders workgroup memory, `storageBarrier` buffers.
@@ -145,12 +149,23 @@ fn indices_out_of_range() {
     assert!(found.detail.contains("element 260 of 256"), "{}", found.detail);
     // Arrays in registers and in workgroup memory, components of vectors, values.
     for (body, mend) in [
-        ("    var a: array<u32, 8>;\n    a[lane] = 1u; // FAULT\n    y[lane] = a[0];", ("a[lane]", "a[lane % 8u]")),
-        ("    var v = vec4(1u);\n    v[lane] = 2u; // FAULT\n    y[lane] = v.x;", ("v[lane]", "v[lane % 4u]")),
-        ("    let v = vec4(1u, 2u, 3u, 4u);\n    y[lane] = v[lane]; // FAULT", ("v[lane]", "v[lane & 3u]")),
+        (
+            "    var a: array<u32, 8>;\n    a[lane] = 1u; // FAULT\n    y[lane] = a[0];",
+            ("a[lane]", "a[lane % 8u]"),
+        ),
+        (
+            "    var v = vec4(1u);\n    v[lane] = 2u; // FAULT\n    y[lane] = v.x;",
+            ("v[lane]", "v[lane % 4u]"),
+        ),
+        (
+            "    let v = vec4(1u, 2u, 3u, 4u);\n    y[lane] = v[lane]; // FAULT",
+            ("v[lane]", "v[lane & 3u]"),
+        ),
         ("    let i = i32(lane) - 1;\n    y[i] = 1u; // FAULT", ("y[i]", "y[i + 1]")),
     ] {
-        let text = format!("{Y}@compute @workgroup_size(16)\nfn main(@builtin(local_invocation_index) lane: u32) {{\n{body}\n}}\n");
+        let text = format!(
+            "{Y}@compute @workgroup_size(16)\nfn main(@builtin(local_invocation_index) lane: u32) {{\n{body}\n}}\n"
+        );
         pair(Kind::OutOfRange, text.leak(), mend, [1, 1, 1]);
     }
 }

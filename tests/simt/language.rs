@@ -41,7 +41,11 @@ fn loops_switches_and_early_returns() {
     let y = words("", body, 8);
     let wanted = |lane: u32| {
         let n = (0..10).filter(|&i| i != lane && i <= lane + 2).count() as u32;
-        n + match lane { 0 | 1 => 100, 2 => 0, _ => 1000 }
+        n + match lane {
+            0 | 1 => 100,
+            2 => 0,
+            _ => 1000,
+        }
     };
     assert_eq!(y[..8], (0..8).map(wanted).collect::<Vec<_>>());
     assert_eq!(y[8..16], [1, 1, 1, 0, 1, 1, 1, 1]);
@@ -67,8 +71,7 @@ fn integers_and_bits() {
 #[test]
 fn floats_are_ieee() {
     let y = each("bitcast<u32>(fma(f32(lane) + 0.1, 3.0, 1e-8))");
-    let want: Vec<_> =
-        (0..8).map(|i| (i as f32 + 0.1).mul_add(3.0, 1e-8).to_bits()).collect();
+    let want: Vec<_> = (0..8).map(|i| (i as f32 + 0.1).mul_add(3.0, 1e-8).to_bits()).collect();
     assert_eq!(y, want);
     assert_eq!(each("bitcast<u32>(round(f32(lane) + 0.5))")[2], 2f32.to_bits());
     assert_eq!(each("pack2x16float(vec2(f32(lane) * 0.1, 1.0))")[1], 0x3c00_2e66);
@@ -147,8 +150,7 @@ fn halves_round_once() {
     workgroupBarrier();
     y[lane] = bitcast<u32>(f32(sh[7u - lane]));";
     let half = |x: f32| half::f16::from_f32(x).to_f32();
-    let want: Vec<_> =
-        (0..8).rev().map(|i| half(half(i as f32 * 0.3) * 3.0).to_bits()).collect();
+    let want: Vec<_> = (0..8).rev().map(|i| half(half(i as f32 * 0.3) * 3.0).to_bits()).collect();
     assert_eq!(words(globals, body, 8)[..8], want);
 }
 

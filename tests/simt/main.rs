@@ -3,4 +3,3 @@
 mod faults;
 mod language;
 mod shipped;
-mod timing;

@@ -85,7 +85,9 @@ fn witnesses() -> BTreeMap<Place, Witness> {
     for size in [None, Some(8), Some(32)] {
         for entry in registry() {
             let mut cases = (entry.cases)();
-            cases.sort_by_key(|case| case.inputs.iter().flatten().map(|t| t.shape().numel()).sum::<usize>());
+            cases.sort_by_key(|case| {
+                case.inputs.iter().flatten().map(|t| t.shape().numel()).sum::<usize>()
+            });
             // The smallest have one tile and one round; the largest take long and add nothing.
             let few = cases.len().min(40);
             for kernel in entry.kernels.iter().copied() {
@@ -93,8 +95,11 @@ fn witnesses() -> BTreeMap<Place, Witness> {
                     for caps in imagined(size, &FRAGMENTS) {
                         let checked = checker.check_case(&caps, case, kernel, false);
                         for place in checked.report.needed {
-                            let work = case.inputs.iter().flatten().map(|t| t.shape().numel()).sum();
-                            found.entry(place).or_insert_with(|| (work, size, kernel, case.clone()));
+                            let work =
+                                case.inputs.iter().flatten().map(|t| t.shape().numel()).sum();
+                            found
+                                .entry(place)
+                                .or_insert_with(|| (work, size, kernel, case.clone()));
                         }
                     }
                 }
