@@ -26,6 +26,11 @@ pub fn tool(variable: &str) -> PathBuf {
     })
 }
 
+/// Whether all texts are compiled, and optimised: an hour.
+pub fn every() -> bool {
+    std::env::var_os("TILEWRIGHT_EVERY_TEXT").is_some()
+}
+
 /// Writes what `writes` makes of the variants, in their forms and each text once, to files of this
 /// ending. Returns the files and what each is of. Variants of a class differ in numbers alone, so
 /// the first of each speaks for all, but where `TILEWRIGHT_EVERY_TEXT` is set (`tools/test.sh --all`).
@@ -37,10 +42,10 @@ pub fn write(
     // A folder of an earlier run, or none.
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).expect("a writable folder");
-    let every = std::env::var_os("TILEWRIGHT_EVERY_TEXT").is_some();
     let (mut files, mut seen, mut classes) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     for variant in variants() {
-        if !classes.insert(format!("{} {}", variant.source.name, variant.spec.class())) && !every {
+        if !classes.insert(format!("{} {}", variant.source.name, variant.spec.class())) && !every()
+        {
             continue;
         }
         let shader = load(variant.source, &variant.spec).expect("a valid variant");
