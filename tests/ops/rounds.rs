@@ -9,7 +9,7 @@ use tilewright::tensor::{Dim, Tensor};
 /// A driver that computes on the CPU, with vector units of so many lanes.
 fn software(subgroup: Option<u32>) -> Caps {
     let subgroup_range = subgroup.map(|lanes| (lanes, lanes));
-    Caps { software: true, subgroup, subgroup_range, ..Caps::baseline() }
+    Caps { software: true, subgroup, subgroup_range, f16: true, ..Caps::baseline() }
 }
 
 fn stated(kernel: &dyn Kernel, call: &Call<'_>) -> u64 {
