@@ -64,7 +64,7 @@
 //!
 //! # Rooms
 //!
-//! `cli -> tasks -> engine -> models -> nn -> graph -> ops -> gpu -> format, sym, tensor, error`; imports
+//! `cli -> tasks -> engine -> models -> nn -> graph -> ops -> simt -> gpu -> format, sym, tensor, error`; imports
 //! point this way only, and [`weights`] and [`text`] stand beside the stack. Nothing below `cli` prints,
 //! panics on bad input, or waits without a time limit; errors are [`Error`] values of one line.
 //!
@@ -87,6 +87,7 @@ pub mod graph;
 pub mod models;
 pub mod nn;
 pub mod ops;
+pub mod simt;
 pub mod sym;
 pub mod tasks;
 pub mod tensor;

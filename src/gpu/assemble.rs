@@ -52,6 +52,33 @@ pub fn assemble_with(source: ShaderSource, spec: &Spec, loops: Loops) -> Result<
     assemble_from(source, spec, loops, folder().as_deref())
 }
 
+/// The text of a kernel in a file of its own; what it imports lies in `shared/` beside it, or is
+/// embedded.
+pub(super) fn assemble_file(path: &Path) -> Result<Assembled> {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let name = kept(&stem.unwrap_or_default());
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    // The loader reads by the stem, which a file of another ending has not.
+    let spec = Spec::new();
+    let mut paste = Paste {
+        spec: &spec,
+        folder: Some(folder),
+        stack: Vec::new(),
+        pasted: HashSet::new(),
+        out: Vec::new(),
+    };
+    paste.lines(ShaderSource { name, text: "" }, false, &text)?;
+    Ok(Assembled::new(directives_first(expanded(name, paste.out)?)))
+}
+
+fn expanded(kernel: &str, lines: Vec<Line>) -> Result<Vec<Line>> {
+    unroll(lines).map_err(|(origin, why)| {
+        let place = origin.map_or_else(String::new, |o| format!("{o}: "));
+        Error::kernel(kernel, place + &why)
+    })
+}
+
 /// The folder that takes the place of the embedded texts.
 fn folder() -> Option<PathBuf> {
     if !cfg!(debug_assertions) {
@@ -76,10 +103,7 @@ fn assemble_from(
         set.map_err(|why| Error::kernel(source.name, format!("setting `{name}`: {why}")))?;
     }
     if loops == Loops::Unrolled {
-        lines = unroll(lines).map_err(|(origin, why)| {
-            let place = origin.map_or_else(String::new, |o| format!("{o}: "));
-            Error::kernel(source.name, place + &why)
-        })?;
+        lines = expanded(source.name, lines)?;
     }
     Ok(Assembled::new(directives_first(lines)))
 }
@@ -94,10 +118,15 @@ struct Paste<'a> {
 
 impl Paste<'_> {
     fn file(&mut self, source: ShaderSource, shared: bool) -> Result<()> {
+        let text = self.text(source, shared)?;
+        self.lines(source, shared, &text)
+    }
+
+    fn lines(&mut self, source: ShaderSource, shared: bool, text: &str) -> Result<()> {
         self.stack.push(source.name);
         let fail = |message: String| Err(Error::kernel(source.name, message));
         let mut seen = HashSet::new();
-        for (i, line) in self.text(source, shared)?.lines().enumerate() {
+        for (i, line) in text.lines().enumerate() {
             let Some(wanted) = line.strip_prefix("#import ").map(str::trim) else {
                 let origin = Some(Origin { name: source.name, shared, line: i + 1 });
                 self.out.push(Line { text: line.to_owned(), origin });

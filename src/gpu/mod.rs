@@ -35,7 +35,7 @@ pub use grid::{MAX_GROUPS, fold};
 pub use options::GpuOptions;
 pub use params::{Field, MAX_PARAMS, ParamBytes};
 pub use pipeline::{BindGroup, Pipeline};
-pub use shader::{Binding, Shader, load, load_with};
+pub use shader::{Binding, Shader, load, load_file, load_with};
 pub use source::{Loops, Origin, ShaderSource};
 pub use spec::{ConstValue, Spec};
 pub use timing::{Clock, Timestamps};

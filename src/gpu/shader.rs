@@ -6,12 +6,14 @@
 //! once; bindings, workgroup size and parameter layout are read back from the module, and Rust
 //! binds by name.
 
+use std::path::Path;
+
 use wgpu::naga::{
     self, AddressSpace, Module, ScalarKind, StorageAccess, TypeInner,
     valid::{Capabilities, ModuleInfo, ValidationFlags, Validator},
 };
 
-use super::assemble::{Assembled, assemble_with};
+use super::assemble::{Assembled, assemble_file, assemble_with};
 use super::params::Field;
 use super::source::{Loops, ShaderSource};
 use super::spec::Spec;
@@ -57,9 +59,34 @@ pub fn load(source: ShaderSource, spec: &Spec) -> Result<Shader> {
 /// The same with a say in what becomes of marked loops.
 pub fn load_with(source: ShaderSource, spec: &Spec, loops: Loops) -> Result<Shader> {
     let text = assemble_with(source, spec, loops)?;
+    let (module, info) = parse(source.name, &text)?;
+    reflect(source.name, text, module, info)
+}
+
+/// Reads a kernel from a file that need not keep to the rules of `shaders/`: any names, groups and
+/// uniform buffers. Gives its text, module and what validation found; overrides have their values.
+pub fn load_file(path: &Path) -> Result<(Assembled, Module, ModuleInfo)> {
+    let text = assemble_file(path)?;
+    let name = path.to_string_lossy();
+    let (module, info) = parse(&name, &text)?;
+    if module.overrides.is_empty() {
+        return Ok((text, module, info));
+    }
+    let set = naga::back::pipeline_constants::process_overrides(
+        &module,
+        &info,
+        None,
+        &naga::back::PipelineConstants::default(),
+    );
+    let (module, info) = set.map_err(|e| Error::kernel(name, e.to_string()))?;
+    let owned = (module.into_owned(), info.into_owned());
+    Ok((text, owned.0, owned.1))
+}
+
+fn parse(name: &str, text: &Assembled) -> Result<(Module, ModuleInfo)> {
     let module = naga::front::wgsl::parse_str(&text.wgsl).map_err(|e| {
         let labels = e.labels().map(|(span, label)| (span, label.to_owned()));
-        Error::kernel(source.name, complaint(&text, e.message(), labels, e.notes()))
+        Error::kernel(name, complaint(text, e.message(), labels, e.notes()))
     })?;
     let capabilities = Capabilities::IMMEDIATES
         | Capabilities::SUBGROUP
@@ -76,12 +103,9 @@ pub fn load_with(source: ShaderSource, spec: &Spec, loops: Loops) -> Result<Shad
                 message = format!("{message}: {inner}");
                 cause = inner.source();
             }
-            Error::kernel(
-                source.name,
-                complaint(&text, &message, e.spans().cloned(), [].into_iter()),
-            )
+            Error::kernel(name, complaint(text, &message, e.spans().cloned(), [].into_iter()))
         })?;
-    reflect(source.name, text, module, info)
+    Ok((module, info))
 }
 
 /// naga's complaint in one line, with the file and line of each place it names.

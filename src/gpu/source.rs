@@ -43,10 +43,17 @@ pub struct Origin {
     pub line: usize,
 }
 
+impl Origin {
+    /// The file, as `shaders/shared/fold.wgsl`.
+    pub fn file(&self) -> String {
+        let folder = if self.shared { "shared/" } else { "" };
+        format!("shaders/{folder}{}.wgsl", self.name)
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let folder = if self.shared { "shared/" } else { "" };
-        write!(f, "shaders/{folder}{}.wgsl:{}", self.name, self.line)
+        write!(f, "{}:{}", self.file(), self.line)
     }
 }
 
