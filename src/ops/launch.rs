@@ -75,7 +75,7 @@ impl Compiled {
 }
 
 /// The slot of an operand's binding: its name, or its name with a plane's suffix.
-fn operand(inputs: &[&str], name: &str) -> Option<Slot> {
+pub(super) fn operand(inputs: &[&str], name: &str) -> Option<Slot> {
     let position = |name: &str| inputs.iter().position(|n| *n == name);
     position(name).map(Slot::Input).or_else(|| {
         let plane = Format::Q8_0.planes().iter().enumerate().skip(1);

@@ -41,7 +41,8 @@ pub enum Outcome {
 /// Bytes the eager runner adds behind a result.
 const GUARD: u64 = 256;
 
-fn judge(case: &Case, got: &[Tensor], precision: Precision) -> Result<Outcome> {
+/// Holds results to the case's reference.
+pub(super) fn judge(case: &Case, got: &[Tensor], precision: Precision) -> Result<Outcome> {
     let want = case.reference()?;
     let tolerance = case.tolerance.at(precision);
     let (mut nmse, mut max_abs) = (0.0f64, 0.0f64);

@@ -1,0 +1,105 @@
+//! Cases of shapes drawn at random, from an op's own: dimensions that are alike stay alike, values
+//! are drawn from the case's, and what the op's checks or its reference refuse is drawn again.
+
+use std::collections::BTreeMap;
+
+use super::op::Case;
+use super::rng::Rng;
+use super::tolerance::Tolerance;
+use crate::error::Result;
+use crate::gpu::Caps;
+use crate::tensor::{DType, Shape, Tensor};
+
+/// Elements of all operands of a drawn case.
+const LARGEST: usize = 1 << 15;
+/// Draws before a case is given up.
+const TRIES: usize = 50;
+
+/// Up to `n` cases, each from a seed of its own that its label tells.
+pub fn random_cases(cases: &[Case], n: usize, seed: u64) -> Vec<Case> {
+    (0..n as u64).filter_map(|i| draw(cases, seed.wrapping_add(i))).collect()
+}
+
+fn draw(cases: &[Case], seed: u64) -> Option<Case> {
+    let mut rng = Rng::new(seed);
+    (0..TRIES).find_map(|_| {
+        let from = cases.get(rng.below(cases.len()))?;
+        attempt(from, seed, &mut rng).ok().flatten()
+    })
+}
+
+/// A case, or none where it is too large or nothing changed.
+fn attempt(from: &Case, seed: u64, rng: &mut Rng) -> Result<Option<Case>> {
+    let mut drawn = BTreeMap::new();
+    let mut inputs = Vec::new();
+    let (mut total, mut shapes) = (0, Vec::new());
+    for tensor in &from.inputs {
+        let Some(tensor) = tensor else {
+            inputs.push(None);
+            continue;
+        };
+        let old = tensor.shape();
+        let dims: Vec<_> = old
+            .dims()
+            .iter()
+            .map(|&dim| *drawn.entry(dim).or_insert_with(|| dimension(dim, rng)))
+            .collect();
+        let shape = Shape::new(&dims)?;
+        total += shape.numel();
+        if total > LARGEST {
+            return Ok(None);
+        }
+        shapes.push(shape.to_string());
+        inputs.push(Some(resampled(tensor, shape, rng)?));
+    }
+    if drawn.iter().all(|(old, new)| old == new) {
+        return Ok(None);
+    }
+    let label = format!("random {seed}: {}, now {}", from.label, shapes.join(" "));
+    let mut case = Case { label, inputs, ..from.clone() };
+    // The op's own checks, for any device.
+    case.with_call(&Caps::baseline(), |_| ())?;
+    let results = case.reference()?;
+    case.tolerance = tolerance(&from.tolerance, &results)?;
+    Ok(Some(case))
+}
+
+/// Near the old one as a rule, or anything up to twice as much; often a whole group of four.
+fn dimension(old: usize, rng: &mut Rng) -> usize {
+    match rng.below(6) {
+        0 | 1 => old,
+        2 => old + 1,
+        3 => old.saturating_sub(1).max(1),
+        4 => 1 + rng.below(2 * old + 4),
+        _ => (1 + rng.below(old / 2 + 2)) * 4,
+    }
+}
+
+fn resampled(tensor: &Tensor, shape: Shape, rng: &mut Rng) -> Result<Tensor> {
+    let count = shape.numel();
+    if tensor.dtype() == DType::U32 {
+        let old = tensor.as_u32()?;
+        let value = |_| if old.is_empty() { 0 } else { old[rng.below(old.len())] };
+        return Tensor::u32(shape, (0..count).map(value).collect());
+    }
+    let old = tensor.to_f32()?;
+    let value = |_| if old.is_empty() { rng.normal() } else { old[rng.below(old.len())] };
+    Tensor::f32(shape, (0..count).map(value).collect())?.cast(tensor.dtype())
+}
+
+/// Bounds per element belong to the old operands: what stands in for them is as wide as a sum of
+/// so many terms of the results' size needs.
+fn tolerance(old: &Tolerance, results: &[Tensor]) -> Result<Tolerance> {
+    let mut new = old.clone();
+    if new.bound.take().is_some() {
+        let mut largest = 0f64;
+        for result in results {
+            let finite = |v: &f32| v.is_finite().then(|| f64::from(v.abs()));
+            largest = result.to_f32()?.iter().filter_map(finite).fold(largest, f64::max);
+        }
+        new.nmse = new.nmse.max(1e-9);
+        new.abs = new.abs.max(1e-5 * largest.max(1.0));
+        new.rel = new.rel.max(1e-4);
+    }
+    Ok(new)
+}
