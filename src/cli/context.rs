@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::gpu::{Choice, Gpu, GpuOptions, Selector, adapters, select};
 use crate::graph::{Policy, PrecisionMode, Progress, Tune};
+use crate::ops::registry;
 
 /// Flags that stand before or after any subcommand.
 #[derive(clap::Args)]
@@ -36,8 +37,8 @@ pub(crate) struct Global {
     /// software drivers) or at every size (full); findings are kept
     #[arg(long, global = true, default_value = "quick", value_name = "off|quick|full")]
     tune: Tune,
-    /// The kernel to use for an op wherever it can run; may be repeated
-    #[arg(long, global = true, value_name = "OP=NAME", value_parser = kernel_of_op)]
+    /// The kernel to use for an op, or for all that have it, wherever it can run; may be repeated
+    #[arg(long, global = true, value_name = "[OP=]NAME", value_parser = kernel_of_op)]
     kernel: Vec<(String, String)>,
     /// Answer in JSON
     #[arg(long, global = true)]
@@ -55,8 +56,27 @@ fn kernel_of_op(text: &str) -> std::result::Result<(String, String), String> {
         Some((op, name)) if !op.is_empty() && !name.is_empty() => {
             Ok((op.to_owned(), name.to_owned()))
         }
-        _ => Err("expected OP=NAME, such as matmul=matmul_tiled".to_owned()),
+        None if !text.is_empty() => Ok((String::new(), text.to_owned())),
+        _ => Err("expected OP=NAME, such as matmul=matmul_tiled, or NAME".to_owned()),
     }
+}
+
+/// Kernels that were asked for, each with an op: a name alone stands for all that list it.
+fn forced(kernels: Vec<(String, String)>) -> Result<Vec<(String, String)>> {
+    let mut all = Vec::new();
+    for (op, name) in kernels {
+        if !op.is_empty() {
+            all.push((op, name));
+            continue;
+        }
+        let listing = registry().iter().filter(|e| e.kernels.iter().any(|k| k.name() == name));
+        let found = all.len();
+        all.extend(listing.map(|entry| (entry.name.to_owned(), name.clone())));
+        if all.len() == found {
+            return Err(Error::Argument(format!("--kernel {name}: no op has such a kernel")));
+        }
+    }
+    Ok(all)
 }
 
 /// How weights are stored on the device.
@@ -111,7 +131,11 @@ impl Context {
             quiet: global.quiet,
             selector,
             dtype: global.dtype,
-            policy: Policy { precision: global.precision, force: global.kernel, tune: global.tune },
+            policy: Policy {
+                precision: global.precision,
+                force: forced(global.kernel)?,
+                tune: global.tune,
+            },
             cancelled,
             late,
         })

@@ -1,17 +1,21 @@
 //! The command line: one file per subcommand. `tilewright --help` is its documentation.
 //!
 //! Answers go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed (one line
-//! `error: …`), 2 wrong usage.
+//! `error: …`), 2 wrong usage; of `check`, 1 when it found something and 2 when it cannot run.
 
 mod answer;
 mod attend;
 mod bench;
+mod check;
+mod check_file;
 mod classify;
 mod context;
+mod cost;
 mod demo;
 mod devices;
 mod embed;
 mod fill_mask;
+mod findings;
 mod generate;
 mod graph;
 mod hub;
@@ -80,6 +84,8 @@ enum Command {
     Attend(attend::Args),
     /// Check kernels or a whole model against the CPU reference
     Verify(verify::Args),
+    /// Search kernels for races and the like on machines that are not here; no GPU is needed
+    Check(check::Args),
     /// Speed of kernels on this device, each checked before it is timed
     Bench(bench::Args),
     /// Exact memory a model needs, and whether it fits the device
@@ -102,7 +108,12 @@ pub fn run() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(2) } else { exit(printed) };
         }
     };
-    let outcome = Context::new(args.global).and_then(|context| match args.command {
+    let context = match Context::new(args.global) {
+        Ok(context) => context,
+        Err(error) => return exit(Err(error)),
+    };
+    let outcome = match args.command {
+        Command::Check(args) => return check::run(&context, args),
         Command::Demo(args) => demo::run(&context, args),
         Command::Devices(args) => devices::run(&context, args),
         Command::Run(args) => run::run(&context, args),
@@ -124,7 +135,7 @@ pub fn run() -> ExitCode {
         Command::Tune(args) => tune::run(&context, args),
         Command::Profile(args) => profile::run(&context, args),
         Command::Graph(args) => graph::run(&context, args),
-    });
+    };
     exit(outcome)
 }
 
