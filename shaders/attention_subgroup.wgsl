@@ -51,6 +51,7 @@ fn load_rows(block: Block, lane: u32) {
         let e = q_base(block.b, block.h) + query * params.q_token;
         for (var i = 0u; i < DIM4; i++) { // unroll
             queries[i * ROWS + r] = load_q(e, i) * params.scale;
+            sums[i * ROWS + r] = vec4(0.0);
         }
         states[r] = nothing_seen();
     }

@@ -225,7 +225,7 @@ fn main(
         if (ACT == 0u && !HAS_BIAS && !HAS_RESIDUAL) {
             return;
         }
-        workgroupBarrier(); // the subgroup's part of y is in place
+        storageBarrier(); // the subgroup's part of y is in place
         for (var e = lane; e < PART * PART; e += HELD * SUBGROUP) {
             var held: array<f32, HELD>;
             for (var i = 0u; i < HELD; i++) { // unroll
@@ -252,7 +252,7 @@ fn main(
             coopStoreT(out, &scratch[at], stride);
         }
     }
-    workgroupBarrier(); // the subgroup's part of the slot is in place
+    storageBarrier(); // the subgroup's part of the slot is in place
     for (var e = lane; e < PART * PART; e += SUBGROUP) {
         let row = e / PART;
         let column = e % PART;

@@ -117,7 +117,8 @@ fn main(
     let top_p = bitcast<f32>(settings[2]);
     let min_p = bitcast<f32>(settings[3]);
     let drawn = temperature > 0.0;
-    let scale = select(1.0, 1.0 / temperature, drawn);
+    // Colder than this, only the largest value is left.
+    let scale = 1.0 / select(1.0, max(temperature, 1e-30), drawn);
 
     // The smallest key that may be drawn.
     var bound = 0u;

@@ -91,6 +91,7 @@ fn load_rows(block: Block, lane: u32) {
                 x = load_q(e, i) * params.scale;
             }
             queries[r * MINE + n] = x;
+            sums[r * MINE + n] = vec4(0.0);
         }
         rows[r] = row;
         states[r] = nothing_seen();
