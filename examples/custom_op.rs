@@ -12,8 +12,8 @@ use std::sync::Arc;
 use tilewright::gpu::{GpuOptions, NO_ADAPTER_HELP, ShaderSource, Spec, adapters, fold};
 use tilewright::graph::{DeviceWeights, Graph, Session, SessionOptions, Size};
 use tilewright::ops::{
-    Args, Call, Case, Cost, Dispatch, Entry, Op, Outcome, Rng, Single, Tolerance, no_loops,
-    verify_entry,
+    Args, Call, Case, CheckOptions, Cost, Dispatch, Entry, Op, Outcome, Rng, Single, Tolerance,
+    check_entry, no_loops, verify_entry,
 };
 use tilewright::tensor::{DType, SymMeta, Tensor};
 use tilewright::{Error, Result};
@@ -115,6 +115,11 @@ impl Op for HardSwish {
 }
 
 fn main() -> std::result::Result<(), Box<dyn StdError>> {
+    // On machines that are not here, as a test of the op would: results, races, indices.
+    let checked = check_entry(&ENTRY, &CheckOptions::default());
+    let wrong: Vec<_> = checked.iter().filter(|c| !c.is_clean()).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+
     let adapter = adapters().into_iter().next().ok_or(NO_ADAPTER_HELP)?;
     let gpu = adapter.open(GpuOptions::default())?;
     let verdicts = verify_entry(Some(&gpu), &ENTRY);
