@@ -294,7 +294,8 @@ mod tests {
     #[test]
     fn workgroups_that_ran_apart_are_brought_together() {
         let (mut a, mut b) = (Shadow::new(2000), Shadow::new(2000));
-        (a.end(), b.end());
+        a.end();
+        b.end();
         assert!(a.group_writes(1500, 0, 7).is_none() && a.group_reads(3, 0, 8).is_none());
         assert!(b.group_reads(1500, 4, 9).is_none() && b.group_reads(3, 4, 9).is_none());
         let mut found = Vec::new();

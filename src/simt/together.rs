@@ -156,11 +156,12 @@ impl Machine<'_> {
                 let bits = self.regs[b as usize][lane];
                 if shape.kind == Kind::F16 { half_to_single(bits) } else { f32::from_bits(bits) }
             });
-            for i in base..base + shape.rows * shape.columns {
+            let elements = shape.rows * shape.columns;
+            for (i, out) in out.iter_mut().enumerate().skip(base).take(elements) {
                 let x = self.matrices[(a & !MATRIX) as usize][i];
                 let y = scalar.unwrap_or_else(|| self.matrices[(b & !MATRIX) as usize][i]);
                 let value = super::alu::float_bin(op, x, y);
-                out[i] = rounded(shape.kind, value);
+                *out = rounded(shape.kind, value);
             }
         }
         self.matrices[(dst & !MATRIX) as usize] = out;
