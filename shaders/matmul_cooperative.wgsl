@@ -26,6 +26,7 @@ enable wgpu_cooperative_matrix;
 #import oct_x_f32
 #import oct_weight_f32
 #import matmul_epilogue
+#import slab_quads
 
 const X_TRANSPOSED: bool = false;
 const W_TRANSPOSED: bool = true;
@@ -49,17 +50,14 @@ const PART: u32 = BLOCK * FRAGMENT;
 const TILE: u32 = 2u * PART;
 // Octs of x and of the weight that one invocation stages per slab.
 const OCTS: u32 = TILE * TILE_K / 8u / THREADS;
-// Words of four halves per row of a slab, eight halves of padding included: fragments' rows then
+// The slabs have rows of k if the matrix has k contiguous, else rows of the tile's other dimension.
+// Groups of four halves per row, eight halves of padding included: fragments' rows then
 // lie in different banks.
 const K_STRIDE: u32 = TILE_K / 4u + 2u;
 const TILE_STRIDE: u32 = TILE / 4u + 2u;
 const SLAB: u32 = max(TILE * K_STRIDE, TILE_K * TILE_STRIDE);
 // Sums that an invocation reads back before it finishes them: loads that are under way at once.
 const HELD: u32 = min(16u, PART * PART / SUBGROUP);
-
-// The slabs: rows of k if the matrix has k contiguous, else rows of the tile's other dimension.
-var<workgroup> sh_x: array<vec4<f16>, SLAB>;
-var<workgroup> sh_weight: array<vec4<f16>, SLAB>;
 
 // Tiles that are not stored straight to y, TILE x TILE each.
 @group(0) @binding(5) var<storage, read_write> scratch: array<f32>;
@@ -122,20 +120,20 @@ fn fetch_weight(base: u32, column0: u32, k0: u32, q: u32) -> WOct {
 fn left_fragment(row: u32, k: u32) -> Left {
     if (X_TRANSPOSED) {
         let at = k * TILE_STRIDE + row / 4u;
-        return coopLoad<Left>(&sh_x[at], TILE_STRIDE);
+        return coopLoad<Left>(&sh_x[at * SLAB_SCALE], TILE_STRIDE * SLAB_SCALE);
     }
     let at = row * K_STRIDE + k / 4u;
-    return coopLoadT<Left>(&sh_x[at], K_STRIDE);
+    return coopLoadT<Left>(&sh_x[at * SLAB_SCALE], K_STRIDE * SLAB_SCALE);
 }
 
 // The fragment of the weight at this k and column of the slab.
 fn right_fragment(k: u32, column: u32) -> Right {
     if (W_TRANSPOSED) {
         let at = column * K_STRIDE + k / 4u;
-        return coopLoad<Right>(&sh_weight[at], K_STRIDE);
+        return coopLoad<Right>(&sh_weight[at * SLAB_SCALE], K_STRIDE * SLAB_SCALE);
     }
     let at = k * TILE_STRIDE + column / 4u;
-    return coopLoadT<Right>(&sh_weight[at], TILE_STRIDE);
+    return coopLoadT<Right>(&sh_weight[at * SLAB_SCALE], TILE_STRIDE * SLAB_SCALE);
 }
 
 @compute @workgroup_size(THREADS)
@@ -179,11 +177,11 @@ fn main(
     for (var k0 = 0u; k0 < params.k; k0 += TILE_K) {
         for (var i = 0u; i < OCTS; i++) { // unroll
             let x_slot = oct_slot(thread + i * THREADS, !X_TRANSPOSED);
-            sh_x[x_slot] = x_low(x_next[i]);
-            sh_x[x_slot + 1u] = x_high(x_next[i]);
+            stage_x(x_slot, x_low(x_next[i]));
+            stage_x(x_slot + 1u, x_high(x_next[i]));
             let w_slot = oct_slot(thread + i * THREADS, W_TRANSPOSED);
-            sh_weight[w_slot] = weight_low(w_next[i]);
-            sh_weight[w_slot + 1u] = weight_high(w_next[i]);
+            stage_weight(w_slot, weight_low(w_next[i]));
+            stage_weight(w_slot + 1u, weight_high(w_next[i]));
         }
         workgroupBarrier(); // the slab is in place
         if (k0 + TILE_K < params.k) {

@@ -2,12 +2,13 @@
 # Sets up the compilers of machines that are not here, which tests/backends runs on every kernel, and
 # prints where they are:
 #
-#   vars=$(tools/compilers.sh) && eval "$vars"    # TILEWRIGHT_DXC, TILEWRIGHT_DXC_LIB, TILEWRIGHT_SPIRV_VAL
+#   vars=$(tools/compilers.sh) && eval "$vars"    # TILEWRIGHT_DXC, TILEWRIGHT_DXC_LIB, TILEWRIGHT_SPIRV_VAL, TILEWRIGHT_CLANG
 #
 # Microsoft's shader compiler (DX12) is built for Linux by a Python package, and driven by
 # tools/dxc.cpp. spirv-val (Vulkan) is that of Debian's sid, since stable's knows no cooperative
 # matrices; like tools/mesa.sh's driver it runs on a libc of its own. What runs is kept in
-# .drivers/compilers; remove that folder to take newer ones. Debian and Ubuntu on x86-64.
+# .drivers/compilers; remove that folder to take newer ones. clang stands for Apple's compiler (Metal), with
+# the header tests/backends/metal_stdlib.h for its library. Debian and Ubuntu on x86-64.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/lib.sh
@@ -58,6 +59,7 @@ if [ ! -x "$home/dxc" ] || [ tools/dxc.cpp -nt "$home/dxc" ]; then
   command -v g++ >/dev/null || apt_install g++
   g++ -std=c++17 -O1 -Wall -Wextra -o "$home/dxc" tools/dxc.cpp -ldl
 fi
+command -v clang >/dev/null || apt_install clang
 [ -x "$home/spirv/spirv-val" ] || get_spirv_tools
 # Made anew each time, for the clone may have been moved.
 printf '#!/bin/sh\nexec "%s" --library-path "%s" "%s" "$@"\n' \
@@ -67,3 +69,4 @@ chmod +x "$home/spirv-val"
 printf 'export TILEWRIGHT_DXC=%q\n' "$home/dxc"
 printf 'export TILEWRIGHT_DXC_LIB=%q\n' "$home/libdxcompiler.so"
 printf 'export TILEWRIGHT_SPIRV_VAL=%q\n' "$home/spirv-val"
+printf 'export TILEWRIGHT_CLANG=%q\n' "$(command -v clang)"

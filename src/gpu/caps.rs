@@ -13,6 +13,8 @@ pub struct Caps {
     pub name: String,
     /// Backend and driver with version.
     pub driver: String,
+    /// Whether kernels are written as Metal's language.
+    pub metal: bool,
     /// Whether it runs on the CPU.
     pub software: bool,
     /// Subgroup size, when subgroup operations exist and the size is always the same.
@@ -48,6 +50,7 @@ impl Caps {
         Self {
             name: "baseline".to_owned(),
             driver: "none".to_owned(),
+            metal: false,
             software: false,
             subgroup: None,
             subgroup_range: None,
@@ -108,7 +111,11 @@ pub(super) fn caps(adapter: &wgpu::Adapter, device: &wgpu::Device, options: &Gpu
     let info = adapter.get_info();
     let (features, limits) = (device.features(), device.limits());
     let has = |f| features.contains(f);
-    let (min, max) = (info.subgroup_min_size, info.subgroup_max_size);
+    let metal = info.backend == wgpu::Backend::Metal;
+    let (min, max) = match apple_subgroup(metal, &info.name) {
+        Some(size) => (size, size),
+        None => (info.subgroup_min_size, info.subgroup_max_size),
+    };
     let subgroups = has(wgpu::Features::SUBGROUP) && !options.no_subgroups && min > 0;
     let cooperative = if has(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
         adapter.cooperative_matrix_properties()
@@ -119,6 +126,7 @@ pub(super) fn caps(adapter: &wgpu::Adapter, device: &wgpu::Device, options: &Gpu
         driver: format!("{:?}, {} {}", info.backend, info.driver, info.driver_info)
             .trim()
             .to_owned(),
+        metal,
         software: info.device_type == wgpu::DeviceType::Cpu,
         subgroup: (subgroups && min == max).then_some(min),
         subgroup_range: subgroups.then_some((min, max)),
@@ -137,6 +145,13 @@ pub(super) fn caps(adapter: &wgpu::Adapter, device: &wgpu::Device, options: &Gpu
         max_immediates: limits.max_immediate_size,
         name: info.name,
     }
+}
+
+/// The subgroup size of Apple's own GPUs, which is the same for all of them; wgpu gives Metal's
+/// bounds, 4 and 64, for every adapter. A kernel that some GPU runs with another size is off by
+/// certification.
+fn apple_subgroup(metal: bool, adapter: &str) -> Option<u32> {
+    (metal && adapter.starts_with("Apple")).then_some(32)
 }
 
 /// What an adapter lists, of the types that kernels can use.

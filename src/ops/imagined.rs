@@ -31,6 +31,8 @@ pub fn imagined(subgroup: Option<u32>, fragments: &[u32]) -> Vec<Caps> {
     }
     let with = |side: Option<u32>| Caps {
         cooperative: side.into_iter().map(square).collect(),
+        // Who else has such matrices is a CPU.
+        metal: side == Some(8) && subgroup == Some(32),
         name: side.map_or(gpu.name.clone(), |s| format!("{}, {s}x{s} matrices", gpu.name)),
         ..gpu.clone()
     };
@@ -42,11 +44,11 @@ pub fn imagined(subgroup: Option<u32>, fragments: &[u32]) -> Vec<Caps> {
     machines
 }
 
-/// Whether hardware with such subgroups has matrices of this side: lavapipe 8x8 on 8 lanes, GPUs
-/// 16x16 on 32 and 64.
+/// Whether hardware with such subgroups has matrices of this side: lavapipe 8x8 on 8 lanes, Apple's
+/// GPUs on 32, others 16x16 on 32 and 64.
 fn has_fragment(subgroup: u32, side: u32) -> bool {
     match side {
-        8 => subgroup == 8,
+        8 => matches!(subgroup, 8 | 32),
         16 => subgroup >= 32,
         _ => false,
     }
@@ -66,7 +68,8 @@ mod tests {
             imagined(subgroup, fragments).into_iter().map(|caps| caps.name).collect()
         };
         assert_eq!(names(None, &[8, 16]), ["no subgroups"]);
-        assert_eq!(names(Some(32), &[8, 16]), ["subgroups of 32, 16x16 matrices"]);
+        let both = ["subgroups of 32, 8x8 matrices", "subgroups of 32, 16x16 matrices"];
+        assert_eq!(names(Some(32), &[8, 16]), both);
         assert_eq!(names(Some(64), &[8]), ["subgroups of 64"]);
         let eight = ["subgroups of 8, 8x8 matrices", "subgroups of 8 on a CPU"];
         assert_eq!(names(Some(8), &[8, 16]), eight);

@@ -64,10 +64,40 @@ pub fn write(
     files
 }
 
-/// Runs `command` over shares of the files, given as lines of its input; it prints
-/// `PATH: complaint` for each that is wrong. Panics with all of them.
+/// A compiler that takes one file: a shell asks it about each and names the file in the complaint.
+/// Arguments that are added stand before the file.
+pub fn checked_by(compiler: &Path) -> Command {
+    let script = r#"
+while IFS= read -r file || [ -n "$file" ]; do
+  found=$("$0" "$@" "$file" 2>&1) || echo "$file: $(echo "$found" | tr '\n' ' ')"
+done"#;
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).arg(compiler);
+    command
+}
+
+/// Runs `command` over shares of the files, given as lines of its input. Panics with all that it
+/// complains about.
 pub fn compile(files: &[(PathBuf, String)], command: impl Fn() -> Command) {
     assert!(files.len() > 300, "only {} texts", files.len());
+    let wrong = complaints(files, command);
+    assert!(wrong.is_empty(), "{} of {} texts:\n{}", wrong.len(), files.len(), wrong.join("\n"));
+    println!("{} texts compile", files.len());
+}
+
+/// Runs `command` over one text; it must complain in these words, or not at all where they are empty.
+#[track_caller]
+pub fn complains(ending: &str, text: &[u8], command: impl Fn() -> Command, words: &str) {
+    let hash = text.iter().fold(0u64, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(*b)));
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fault_{hash:x}.{ending}"));
+    std::fs::write(&path, text).expect("a writable folder");
+    let found = complaints(&[(path, "a fault".to_owned())], command).join("\n");
+    assert!(found.contains(words), "{found:?} does not say {words:?}");
+    assert_eq!(found.is_empty(), words.is_empty(), "{found}");
+}
+
+/// What `command` prints: `PATH: complaint` for each file that is wrong.
+fn complaints(files: &[(PathBuf, String)], command: impl Fn() -> Command) -> Vec<String> {
     let share = files.len().div_ceil(PROCESSES);
     let running: Vec<_> = files
         .chunks(share)
@@ -99,12 +129,5 @@ pub fn compile(files: &[(PathBuf, String)], command: impl Fn() -> Command) {
             *line = format!("{name}\n    {line}");
         }
     }
-    assert!(
-        complaints.is_empty(),
-        "{} of {} texts:\n{}",
-        complaints.len(),
-        files.len(),
-        complaints.join("\n")
-    );
-    println!("{} texts compile", files.len());
+    complaints
 }

@@ -34,6 +34,7 @@ pub fn variants() -> Vec<Variant> {
         (Some(4), None),
         (Some(8), Some(8)),
         (Some(16), None),
+        (Some(32), Some(8)),
         (Some(32), Some(16)),
         (Some(64), None),
     ] {
@@ -44,6 +45,8 @@ pub fn variants() -> Vec<Variant> {
         let caps = Caps {
             subgroup,
             subgroup_range: range,
+            // Whose GPUs have such matrices on 32 lanes.
+            metal: subgroup == Some(32) && side == Some(8),
             // Subgroups this small are a CPU's vector units.
             software: subgroup.is_some_and(|size| size <= 8),
             f16,

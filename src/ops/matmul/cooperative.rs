@@ -142,7 +142,9 @@ impl Kernel for Cooperative {
             DType::BF16 => "oct_weight_bf16",
             _ => "oct_weight_f32",
         };
+        let slabs = if call.caps.metal { "slab_halves" } else { "slab_quads" };
         let spec = launch::epilogue(op, call)
+            .import("slab_quads", slabs)
             .import("oct_x_f32", x)
             .import("oct_weight_f32", weight)
             .set("X_TRANSPOSED", op.layout.x_transposed())
