@@ -4,7 +4,7 @@
 
 // A query at position p sees keys 0..=p. Implied by HAS_WINDOW.
 const CAUSAL: bool = false;
-// A query at position p sees keys p - window + 1 ..= p.
+// A query at position p sees keys p - window + 1 ..= p + ahead.
 const HAS_WINDOW: bool = false;
 const HAS_KEY_MASK: bool = false;
 const HAS_SOFTCAP: bool = false;
@@ -20,6 +20,8 @@ struct Params {
     // Position of query 0 among the keys.
     q_offset: i32,
     window: u32,
+    // 0 if CAUSAL.
+    ahead: i32,
     scale: f32,
     softcap: f32,
     // Distances beyond it share a bucket.

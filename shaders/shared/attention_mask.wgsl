@@ -10,7 +10,7 @@ struct Keys {
 fn visible_keys(first_query: u32, last_query: u32) -> Keys {
     var keys = Keys(0u, params.kv_len);
     if (CAUSAL || HAS_WINDOW) {
-        let end = i32(last_query) + params.q_offset + 1;
+        let end = i32(last_query) + params.q_offset + 1 + params.ahead;
         keys.end = u32(clamp(end, 0, i32(params.kv_len)));
     }
     if (HAS_WINDOW) {
@@ -26,7 +26,7 @@ fn sees(query: u32, key: u32) -> bool {
     let position = i32(query) + params.q_offset;
     var visible = key < params.kv_len;
     if (CAUSAL || HAS_WINDOW) {
-        visible &= i32(key) <= position;
+        visible &= i32(key) <= position + params.ahead;
     }
     if (HAS_WINDOW) {
         visible &= i32(key) + i32(params.window) > position;

@@ -76,6 +76,8 @@ pub struct Attend {
     pub causal: bool,
     /// Whether a token sees only that many tokens, itself included.
     pub window: Option<usize>,
+    /// Tokens behind it that a token sees through its window, besides.
+    pub ahead: usize,
     /// Scores are bent into (-softcap, softcap).
     pub softcap: Option<f32>,
     /// Relative position bias.
@@ -94,6 +96,7 @@ impl Attend {
             scale: (1.0 / (head_dim as f64).sqrt()) as f32,
             causal: false,
             window: None,
+            ahead: 0,
             softcap: None,
             bias: None,
             rotary: None,
@@ -143,6 +146,7 @@ impl Attend {
             q_offset,
             cached,
             window: self.window,
+            ahead: self.ahead,
             softcap: self.softcap,
             max_distance: self.bias.map_or(0, |b| b.max_distance),
             ..Attention::new(self.n_heads, self.n_kv_heads, self.head_dim)

@@ -152,6 +152,12 @@ fn features(rng: &mut Rng, cases: &mut Vec<Case>) {
         }
         let windowed = Attention { window: Some(6), ..causal.clone() };
         push("window 6, key mask", windowed, [mask(), None, None]);
+        for (window, ahead) in [(1, 3), (6, 5), (40, 40)] {
+            let sided = Attention { window: Some(window), ahead, ..plain.clone() };
+            let label = format!("window {window} and {ahead} ahead");
+            push(&label, sided.clone(), [None, None, None]);
+            push(&format!("{label}, key mask"), sided, [mask(), None, None]);
+        }
         let capped = Attention { softcap: Some(1.5), scale: 0.7, ..causal.clone() };
         push("softcap, causal", capped.clone(), [None, None, None]);
         for dims in [[1, 1, 1, s], [1, h, t, s], [b, 1, t, s], [b, h, t, s]] {
@@ -308,6 +314,8 @@ fn many_keys(rng: &mut Rng, cases: &mut Vec<Case>) {
             let windowed = Attention { window: Some(window), ..causal.clone() };
             push(&format!("window {window}"), windowed, none());
         }
+        let sided = Attention { window: Some(301), ahead: 300, ..op(size) };
+        push("window 301 and 300 ahead", sided, none());
         // Only the last key of all is real, or none is: rows that no share has a key for.
         let last = u32s([b, s], |i| u32::from(i % s == s - 1));
         push("one real key", op(size), [last, None, None]);

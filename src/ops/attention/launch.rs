@@ -12,7 +12,7 @@ crate::params! {
     /// Twin of `Params` in `shaders/shared/attention_common.wgsl`.
     pub(super) struct Params {
         batch: u32, n_heads: u32, n_kv_heads: u32, q_len: u32, kv_len: u32, q_offset: i32,
-        window: u32, scale: f32, softcap: f32, max_distance: u32, n_buckets: u32,
+        window: u32, ahead: i32, scale: f32, softcap: f32, max_distance: u32, n_buckets: u32,
         key_mask_batch: u32,
         q_start: u32, q_batch: u32, q_token: u32, q_head: u32,
         k_start: u32, k_batch: u32, k_token: u32, k_head: u32,
@@ -83,6 +83,7 @@ pub(super) fn params(call: &Call<'_>) -> Result<Params> {
         kv_len: extent.kv_len as u32,
         q_offset: op.q_offset.eval(call.sizes) as i32,
         window: op.window.unwrap_or(0).min(i32::MAX as usize / 2) as u32,
+        ahead: op.ahead.min(i32::MAX as usize / 4) as i32,
         scale: op.scale,
         softcap: op.softcap.unwrap_or(0.0),
         max_distance: op.max_distance as u32,

@@ -84,8 +84,10 @@ pub struct Attention {
     /// Whether k and v are caches with room for more keys than there are: only the first
     /// `q_offset + T` of them exist.
     pub cached: bool,
-    /// A query at position p only sees the `window` keys up to and including p.
+    /// A query at position p only sees the `window` keys up to and including p, and `ahead` more.
     pub window: Option<usize>,
+    /// Keys behind its position that a query sees through its window; 0 where there is none.
+    pub ahead: usize,
     /// Scores are bent into (-softcap, softcap) before masks and bias.
     pub softcap: Option<f32>,
     /// Distances that `bucket` covers on each side; 0 when the bias is a tensor.
@@ -96,7 +98,8 @@ impl Attention {
     /// Keys that a query at this position can see.
     fn visible(&self, position: usize, kv_len: usize) -> Range<usize> {
         let ordered = self.causal || self.window.is_some();
-        let end = if ordered { kv_len.min(position + 1) } else { kv_len };
+        let end =
+            if ordered { kv_len.min((position + 1).saturating_add(self.ahead)) } else { kv_len };
         let start = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
         start.min(end)..end
     }
@@ -113,7 +116,8 @@ impl Attention {
     /// Most keys that a run of so many queries sees.
     fn most_keys(&self, call: &Call<'_>, queries: usize) -> usize {
         let keys = self.call_extent(call).kv_len;
-        self.window.map_or(keys, |window| keys.min(window.saturating_add(queries)))
+        let seen = |window: usize| window.saturating_add(self.ahead).saturating_add(queries);
+        self.window.map_or(keys, |window| keys.min(seen(window)))
     }
 
     fn call_extent(&self, call: &Call<'_>) -> Extent {
@@ -155,6 +159,9 @@ impl Attention {
         }
         if let Some(cap) = self.softcap.filter(|cap| !(cap.is_finite() && *cap > 0.0)) {
             return Err(format!("softcap {cap} must be finite and positive"));
+        }
+        if self.ahead > 0 && (self.causal || self.window.is_none()) {
+            return Err(format!("ahead {} goes with a window that is not causal", self.ahead));
         }
         match self.window {
             Some(0) => Err("window 0 hides every key; leave it out for none".to_owned()),
@@ -341,6 +348,7 @@ impl Attention {
             q_offset: Dim::Const(0),
             cached: false,
             window: None,
+            ahead: 0,
             softcap: None,
             max_distance: 0,
         }

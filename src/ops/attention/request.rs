@@ -71,6 +71,7 @@ pub(super) fn build(request: &mut Request) -> Result<Built> {
         causal,
         q_offset: Dim::Const(request.get("q_offset")?.unwrap_or(last)),
         window,
+        ahead: request.get("ahead")?.unwrap_or(0),
         softcap: request.get("softcap")?,
         max_distance,
         ..Attention::new(n_heads, n_kv_heads, head_dim)
