@@ -52,8 +52,9 @@ pub trait Encoder {
     /// What heads build on, given the last hidden state.
     fn trunk<'a>(&'a self, config: &'a Config, last: Value) -> Trunk<'a>;
 
-    /// Adds what `class` gives out; a family with heads of another shape writes its own.
-    fn outputs(&self, at: &mut Scope, class: Class, trunk: &Trunk<'_>) -> Result<()> {
+    /// Adds what `class` gives out; a family with heads of another shape writes its own. `mask`
+    /// is 1 for the tokens that count.
+    fn outputs(&self, at: &mut Scope, class: Class, trunk: &Trunk<'_>, _mask: Value) -> Result<()> {
         trunk.outputs(at, class)
     }
 }
@@ -101,11 +102,11 @@ pub fn build<E: Encoder>(
         }
         Outputs::Class { .. } => {
             hidden_states(at.graph(), options, "", &states);
-            encoder.outputs(&mut at, class, &encoder.trunk(config, last))?;
+            encoder.outputs(&mut at, class, &encoder.trunk(config, last), mask)?;
         }
         Outputs::MaskedTokens => {
             let picked = picked(at.graph(), last)?;
-            encoder.outputs(&mut at, class, &encoder.trunk(config, picked))?;
+            encoder.outputs(&mut at, class, &encoder.trunk(config, picked), mask)?;
         }
         Outputs::Encode | Outputs::Decode => {
             return Err(config.error("model_type", "an encoder", "a model that generates"));

@@ -104,7 +104,7 @@ impl Trunk<'_> {
                 self.labelled(at, classifier.out, h)?
             }
             Class::TokenClassification => self.labelled(at, "classifier", self.last)?,
-            Class::QuestionAnswering => return self.question_answering(at),
+            Class::QuestionAnswering => return self.spans(at, "qa_outputs", self.last),
             _ => return self.hidden(at),
         };
         at.graph().output("logits", logits);
@@ -137,11 +137,10 @@ impl Trunk<'_> {
         at.group(layer_of(name), |at| at.linear(name, h, count))
     }
 
-    /// `start_logits` and `end_logits` [batch, tokens]: the columns of one projection.
-    fn question_answering(&self, at: &mut Scope) -> Result<()> {
-        let name = "qa_outputs";
+    /// `start_logits` and `end_logits` [batch, tokens]: the columns of the projection `name`.
+    pub fn spans(&self, at: &mut Scope, name: &str, h: Value) -> Result<()> {
         at.group(name, |at| {
-            let both = at.linear(name, self.last, 2)?;
+            let both = at.linear(name, h, 2)?;
             for (column, output) in ["start_logits", "end_logits"].into_iter().enumerate() {
                 let logits = at.apply(Column { column }, [Some(both)])?;
                 at.graph().output(output, logits);
