@@ -48,6 +48,7 @@ FAMILIES = {
     "marian": ("MarianMTModel", BART),
     "mbart": ("MBartForConditionalGeneration", BART | dict(scale_embedding=True)),
     "mistral": ("MistralForCausalLM", LLAMA | dict(sliding_window=5)),
+    "modernbert": ("ModernBertForMaskedLM", COMMON | dict(local_attention=6)),
     "mpnet": ("MPNetForMaskedLM", COMMON),
     "mt5": ("MT5ForConditionalGeneration", T5),
     "opt": ("OPTForCausalLM", OPT),

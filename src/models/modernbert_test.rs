@@ -1,130 +1,26 @@
 #![cfg(test)]
-//! A pre-norm encoder as one family file: norms before the blocks and after the last layer,
-//! packed projections without biases, a gated feed-forward, and two bases of rotary positions,
-//! against plain loops over the same weights.
+//! ModernBERT against plain loops over the same weights: norms, windows and two bases of rotary
+//! positions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::frame::encoder::{self, Encoder};
-use super::frame::heads::{Classifier, MaskedLm, Trunk};
-use super::frame::sizes::{SIZE_NAMES, Sizes};
-use super::model::{BuildOptions, Files, Model};
-use crate::error::Result;
-use crate::graph::{Executor, HostSession, HostWeights, SessionOptions, Value};
-use crate::nn::{Attend, Heads, Norm, NormKind, Parameters, Rotary, Scope, Sequence};
-use crate::ops::{Activation, Gated, Pairing, Rng, RopeScaling};
+use super::model::{BuildOptions, Files};
+use super::modernbert::FAMILY;
+use crate::graph::{Executor, HostSession, HostWeights, SessionOptions};
+use crate::ops::{Activation, Rng};
 use crate::tensor::Tensor;
 use crate::weights::{self, Checkpoint, Config};
-
-const HEADS: super::frame::heads::Heads = super::frame::heads::Heads {
-    pooler: None,
-    classifier: Classifier { dense: "head.dense", activation: Activation::GeluErf, out: "out" },
-    masked_lm: MaskedLm {
-        dense: "head.dense",
-        norm: "head.norm",
-        decoder: "decoder",
-        bias: "decoder.bias",
-        activation: Activation::GeluErf,
-    },
-    detector: None,
-    next_sentence: None,
-};
-
-struct PreNorm {
-    sizes: Sizes,
-    inner: usize,
-    norm: Norm,
-    /// Bases of even layers and of odd ones.
-    thetas: [f64; 2],
-}
-
-fn build(files: &Files, options: &BuildOptions) -> Result<Model> {
-    let config = &files.config;
-    let sizes = Sizes::read(config, SIZE_NAMES)?;
-    let family = PreNorm {
-        sizes,
-        inner: config.size("intermediate_size")?,
-        norm: Norm {
-            width: sizes.hidden_size,
-            eps: config.eps("norm_eps", 1e-5)?,
-            kind: NormKind::Layer,
-        },
-        thetas: [160_000.0, 10_000.0],
-    };
-    let parameters = Parameters::new(&files.checkpoints, &["model."], options.dtype);
-    encoder::build(files, options, &parameters, &family)
-}
-
-impl Encoder for PreNorm {
-    fn sizes(&self, _config: &Config) -> Result<Sizes> {
-        Ok(self.sizes)
-    }
-
-    fn embed(
-        &self,
-        at: &mut Scope,
-        ids: Value,
-        _segments: Option<Value>,
-        sequence: &Sequence,
-    ) -> Result<Value> {
-        at.layer("embeddings", |at| {
-            let Sizes { vocab_size, hidden_size, .. } = self.sizes;
-            let words = at.table("tok_embeddings.weight", vocab_size, hidden_size)?;
-            let x = sequence.embed(at, ids, words, None, 1.0)?;
-            at.norm("norm", self.norm, x)
-        })
-    }
-
-    fn layer(&self, at: &mut Scope, layer: usize, sequence: &Sequence, x: Value) -> Result<Value> {
-        let Sizes { hidden_size: width, n_heads, max_tokens, .. } = self.sizes;
-        let head_dim = width / n_heads;
-        let theta = self.thetas[layer % 2];
-        let rotary =
-            Rotary::new(at, theta, head_dim, max_tokens, RopeScaling::None, Pairing::Neox)?;
-        let attend = Attend { rotary: Some(rotary), ..Attend::new(n_heads, head_dim) };
-        // The embeddings' norm is the first layer's.
-        let h = if layer == 0 { x } else { at.norm("attn_norm", self.norm, x)? };
-        let packed = at.linear("attn.Wqkv", h, 3 * width)?;
-        let h = attend.to_self(at, sequence, Heads::packed(packed, width))?;
-        let h = at.linear("attn.Wo", h, width)?;
-        let x = at.add(h, x)?;
-        at.residual("mlp_norm", self.norm, true, x, |at, h| {
-            let both = at.linear("mlp.Wi", h, 2 * self.inner)?;
-            let h = at.apply(Gated { activation: Activation::GeluErf }, [Some(both), None])?;
-            at.linear("mlp.Wo", h, width)
-        })
-    }
-
-    fn finish(&self, at: &mut Scope, x: Value) -> Result<Value> {
-        at.layer("final_norm", |at| at.norm("", self.norm, x))
-    }
-
-    fn heads(&self) -> &super::frame::heads::Heads {
-        &HEADS
-    }
-
-    fn trunk<'a>(&'a self, config: &'a Config, last: Value) -> Trunk<'a> {
-        Trunk {
-            config,
-            heads: &HEADS,
-            last,
-            norm: self.norm,
-            activation: Activation::GeluErf,
-            vocab_size: self.sizes.vocab_size,
-            word_width: self.sizes.hidden_size,
-        }
-    }
-}
 
 const VOCAB: usize = 11;
 const WIDTH: usize = 8;
 const INNER: usize = 6;
 const HEADS_N: usize = 2;
 const LAYERS: usize = 3;
-const CONFIG: &str = r#"{"model_type": "pre_norm", "vocab_size": 11, "hidden_size": 8,
+const CONFIG: &str = r#"{"model_type": "modernbert", "vocab_size": 11, "hidden_size": 8,
     "intermediate_size": 6, "num_hidden_layers": 3, "num_attention_heads": 2,
-    "max_position_embeddings": 16, "architectures": ["PreNormModel"]}"#;
+    "max_position_embeddings": 16, "local_attention": 4, "global_attn_every_n_layers": 2,
+    "architectures": ["ModernBertModel"]}"#;
 
 type Rows = Vec<Vec<f64>>;
 
@@ -155,7 +51,7 @@ impl Plain {
         x.iter().map(row).collect()
     }
 
-    fn attention(&self, qkv: &Rows, theta: f64, real: &[bool]) -> Rows {
+    fn attention(&self, qkv: &Rows, (theta, reach): (f64, usize), real: &[bool]) -> Rows {
         let dim = WIDTH / HEADS_N;
         let part = |token: usize, which: usize, head: usize| {
             let at = which * WIDTH + head * dim;
@@ -178,7 +74,11 @@ impl Plain {
                 let q = part(i, 0, head);
                 let score = |j: usize| {
                     let dot: f64 = q.iter().zip(part(j, 1, head)).map(|(q, k)| q * k).sum();
-                    if real[j] { (dot / (dim as f64).sqrt()).exp() } else { 0.0 }
+                    if real[j] && i.abs_diff(j) <= reach {
+                        (dot / (dim as f64).sqrt()).exp()
+                    } else {
+                        0.0
+                    }
                 };
                 let weights: Vec<f64> = (0..qkv.len()).map(score).collect();
                 let total: f64 = weights.iter().sum();
@@ -203,7 +103,7 @@ impl Plain {
             let name = |part: &str| format!("layers.{layer}.{part}");
             let h = if layer == 0 { x.clone() } else { self.norm(&name("attn_norm"), &x) };
             let qkv = self.linear(&name("attn.Wqkv"), &h);
-            let h = self.attention(&qkv, [160_000.0, 10_000.0][layer % 2], real);
+            let h = self.attention(&qkv, [(160_000.0, ids.len()), (10_000.0, 2)][layer % 2], real);
             x = sum(&x, &self.linear(&name("attn.Wo"), &h));
             let both = self.linear(&name("mlp.Wi"), &self.norm(&name("mlp_norm"), &x));
             let gated = |row: &Vec<f64>| {
@@ -244,9 +144,9 @@ fn weights() -> BTreeMap<String, Tensor> {
 }
 
 #[test]
-fn a_pre_norm_encoder_is_one_file_and_agrees_with_plain_loops() {
+fn layers_agree_with_plain_loops() {
     let weights = weights();
-    let folder = std::env::temp_dir().join(format!("tilewright-pre-norm-{}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("tilewright-modernbert-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let tensors: Vec<_> = weights.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
     weights::write(folder.join("model.safetensors"), &tensors).unwrap();
@@ -254,7 +154,7 @@ fn a_pre_norm_encoder_is_one_file_and_agrees_with_plain_loops() {
         config: Config::parse("config.json", CONFIG).unwrap(),
         checkpoints: vec![Arc::new(Checkpoint::open(&folder).unwrap())],
     };
-    let model = build(&files, &BuildOptions::default()).unwrap();
+    let model = (FAMILY.build)(&files, &BuildOptions::default()).unwrap();
     let layers: Vec<_> = model.graph.nodes().iter().map(|n| n.layer.as_str()).collect();
     for layer in ["embeddings", "layers.0", "layers.2", "final_norm"] {
         assert!(layers.contains(&layer), "{layers:?}");

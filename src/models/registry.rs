@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::frame::unused;
 use super::model::{BuildOptions, Family, Files, Model};
 use super::{
-    albert, bart, bert, distilbert, electra, encoder_decoder, gemma, gpt_neox, gpt2, llama, mpnet,
-    opt, roberta, t5, vaswani,
+    albert, bart, bert, distilbert, electra, encoder_decoder, gemma, gpt_neox, gpt2, llama,
+    modernbert, mpnet, opt, roberta, t5, vaswani,
 };
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Weight};
@@ -32,6 +32,7 @@ const FAMILIES: &[Family] = &[
     llama::MISTRAL,
     llama::QWEN2,
     llama::QWEN3,
+    modernbert::FAMILY,
     mpnet::FAMILY,
     opt::FAMILY,
     roberta::CAMEMBERT,

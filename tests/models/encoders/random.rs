@@ -195,6 +195,9 @@ const MPNET: Names = Names {
     ..ROBERTA
 };
 
+/// Its tensors are named by [`modernbert`].
+const MODERNBERT: Names = Names { model_type: "modernbert", pooler: None, segments: 0, ..BERT };
+
 /// Groups of ALBERT's layers.
 const GROUPS: usize = 2;
 
@@ -234,6 +237,9 @@ fn config(names: &Names, shape: &Shape) -> Value {
 }
 
 fn draft(names: &Names, shape: &Shape) -> Draft {
+    if names.model_type == MODERNBERT.model_type {
+        return modernbert(shape);
+    }
     let config = config(names, shape);
     let positions = config["max_position_embeddings"].as_u64().unwrap() as usize;
     let (width, p) = (shape.width(), names.prefix);
@@ -272,6 +278,52 @@ fn draft(names: &Names, shape: &Shape) -> Draft {
         draft.norm(&last, width, 1.0, true);
     }
     heads(names, shape, words, &mut draft);
+    draft
+}
+
+/// Norms before the blocks, packed projections, and biases that the configuration asks for.
+fn modernbert(shape: &Shape) -> Draft {
+    // Columns rotate in pairs.
+    let shape = Shape { head_dim: shape.head_dim & !1, ..shape.clone() };
+    let Shape { inner, vocab, labels, .. } = shape;
+    let width = shape.width();
+    let mut rng = Rng::new(shape.seed);
+    let [attention, mlp, norm, head, decoder] = [(); 5].map(|()| rng.below(2) == 1);
+    let mut config = config(&MODERNBERT, &shape);
+    let more = json!({
+        "attention_bias": attention, "mlp_bias": mlp, "norm_bias": norm, "classifier_bias": head,
+        "decoder_bias": decoder, "norm_eps": 1e-6, "hidden_activation": shape.activation,
+        "classifier_activation": shape.activation, "local_attention": 1 + rng.below(90),
+        "global_attn_every_n_layers": 1 + rng.below(3), "local_rope_theta": 5e3,
+        "classifier_pooling": if rng.below(2) == 0 { "mean" } else { "cls" },
+    });
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let mut draft = Draft::new(config);
+    draft.matrix("model.embeddings.tok_embeddings.weight", [vocab, width]);
+    draft.norm("model.embeddings.norm", width, 1.0, norm);
+    for layer in 0..shape.layers {
+        let at = |part: &str| format!("model.layers.{layer}.{part}");
+        if layer > 0 {
+            draft.norm(&at("attn_norm"), width, 1.0, norm);
+        }
+        draft.linear(&at("attn.Wqkv"), [3 * width, width], attention);
+        draft.linear(&at("attn.Wo"), [width, width], attention);
+        draft.norm(&at("mlp_norm"), width, 1.0, norm);
+        draft.linear(&at("mlp.Wi"), [2 * inner, width], mlp);
+        draft.linear(&at("mlp.Wo"), [width, inner], mlp);
+    }
+    draft.norm("model.final_norm", width, 1.0, norm);
+    if shape.class != "Model" {
+        draft.linear("head.dense", [width, width], head);
+        draft.norm("head.norm", width, 1.0, norm);
+    }
+    match shape.class {
+        "Model" => {}
+        "ForMaskedLM" if decoder => draft.vector("decoder.bias", vocab),
+        "ForMaskedLM" => {}
+        "ForQuestionAnswering" => draft.linear("classifier", [2, width], true),
+        _ => draft.linear("classifier", [labels, width], true),
+    }
     draft
 }
 
@@ -356,7 +408,7 @@ proptest! {
     #[test]
     fn encoders_of_any_size(shape in shapes()) {
         let [gpu, _] = super::devices();
-        for names in [BERT, ROBERTA, DISTILBERT, ALBERT, ELECTRA, MPNET] {
+        for names in [BERT, ROBERTA, DISTILBERT, ALBERT, ELECTRA, MPNET, MODERNBERT] {
             check(&names, &shape, &gpu);
         }
     }
