@@ -4,6 +4,7 @@ use super::op::Entry;
 use super::{
     activation, add, argmax, attention, cache, column, cross_entropy, embedding, gated, gather,
     layer_norm, matmul, padded_positions, pool, positions, rms_norm, rope, sample, scale, softmax,
+    splade,
 };
 use crate::error::{Error, Result};
 
@@ -41,6 +42,7 @@ pub fn registry() -> &'static [&'static Entry] {
         &scale::ENTRY,
         &softmax::ENTRY,
         &softmax::LOG_ENTRY,
+        &splade::ENTRY,
     ];
     REGISTRY
 }
