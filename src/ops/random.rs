@@ -77,6 +77,10 @@ fn dimension(old: usize, rng: &mut Rng) -> usize {
 
 fn resampled(tensor: &Tensor, shape: Shape, rng: &mut Rng) -> Result<Tensor> {
     let count = shape.numel();
+    // Integers of a fixed number are settings, each with a meaning of its own.
+    if tensor.dtype() == DType::U32 && shape == tensor.shape() {
+        return Ok(tensor.clone());
+    }
     if tensor.dtype() == DType::U32 {
         let old = tensor.as_u32()?;
         let value = |_| if old.is_empty() { 0 } else { old[rng.below(old.len())] };
