@@ -34,6 +34,10 @@ pub(crate) struct Args {
     /// Scale each vector to length 1, whatever the model folder says
     #[arg(long)]
     normalize: bool,
+    /// Print the weights of words instead, heaviest first: models with a head for masked tokens
+    /// that were trained for it (SPLADE)
+    #[arg(long, conflicts_with_all = ["format", "output", "pooling", "normalize", "similarity"])]
+    sparse: bool,
     /// Print the cosine of every pair instead of the vectors
     #[arg(long, conflicts_with_all = ["format", "output"])]
     similarity: bool,
@@ -60,6 +64,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
     let texts = args.texts.read()?;
     let options = EmbedOptions {
         pooling: match args.pooling {
+            _ if args.sparse => Some(Pooling::Splade),
             PoolingArg::Auto => None,
             PoolingArg::Mean => Some(Pooling::Mean),
             PoolingArg::Cls => Some(Pooling::Cls),
@@ -86,10 +91,12 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
         let most = embedder.max_tokens();
         context.notice(&format!("texts cut to the model's {most} tokens: {cut}"));
     }
-    if args.similarity {
+    if args.sparse {
+        sparse(context, &embedder, &texts, &embeddings)?;
+    } else if args.similarity {
         similarity(context, &texts, &embeddings)?;
     } else {
-        let width = embedder.info().hidden_size;
+        let width = embedder.width();
         match (&args.output, args.format) {
             (Some(path), Format::Safetensors) => {
                 write(path, &[("embeddings", stack(&embeddings, width)?)])?;
@@ -156,6 +163,23 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let length = (dot(a, a) * dot(b, b)).sqrt();
     // Not `> 0.0`: a NaN is to be seen.
     if length == 0.0 { 0.0 } else { dot(a, b) / length }
+}
+
+/// A line per text: ids, weights and spellings of the words that it gives weight.
+fn sparse(
+    context: &Context,
+    embedder: &Embedder,
+    texts: &[String],
+    embeddings: &[Embedding],
+) -> Result<()> {
+    for (text, embedding) in texts.iter().zip(embeddings) {
+        let (indices, values): (Vec<_>, Vec<_>) = embedding.sparse().into_iter().unzip();
+        let spelled = |&id: &u32| embedder.tokenizer().token(id).unwrap_or_default();
+        let tokens: Vec<_> = indices.iter().map(spelled).collect();
+        let line = json!({"text": text, "indices": indices, "values": values, "tokens": tokens});
+        context.line(&line.to_string())?;
+    }
+    Ok(())
 }
 
 fn similarity(context: &Context, texts: &[String], embeddings: &[Embedding]) -> Result<()> {

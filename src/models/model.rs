@@ -17,7 +17,8 @@ pub enum Outputs {
         /// Also `hidden_states.N`: 0 is the input of layer 0, N the output of layer N.
         hidden_states: bool,
     },
-    /// Only `embedding` [batch, hidden]: the pooled last hidden state.
+    /// Only `embedding` [batch, hidden]: the pooled last hidden state; [batch, vocabulary] for
+    /// [`Pooling::Splade`].
     Embedding {
         /// How tokens become one vector.
         pooling: Pooling,

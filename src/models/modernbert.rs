@@ -193,6 +193,18 @@ impl Encoder for ModernBert {
         }
     }
 
+    fn words(&self, at: &mut Scope, trunk: &Trunk<'_>) -> Result<Value> {
+        let h = self.head(at, trunk.last)?;
+        at.group("decoder", |at| {
+            let y = at.output(DECODER, h, self.sizes.vocab_size)?;
+            if !self.biases.decoder {
+                return Ok(y);
+            }
+            let bias = at.vector("decoder.bias", &[self.sizes.vocab_size])?;
+            at.add(y, bias)
+        })
+    }
+
     fn outputs(&self, at: &mut Scope, class: Class, trunk: &Trunk<'_>, mask: Value) -> Result<()> {
         let h = match class {
             Class::SequenceClassification if self.mean => {
@@ -200,22 +212,19 @@ impl Encoder for ModernBert {
             }
             Class::SequenceClassification => at.apply(Pool::Cls, [Some(trunk.last), None])?,
             Class::Base => return trunk.outputs(at, class),
+            Class::MaskedLm => {
+                let logits = self.words(at, trunk)?;
+                at.graph().output("logits", logits);
+                return Ok(());
+            }
             _ => trunk.last,
         };
         let h = self.head(at, h)?;
         let mut plain = at.scope("").biased(true);
-        let logits = match class {
-            Class::QuestionAnswering => return trunk.spans(&mut plain, "classifier", h),
-            Class::MaskedLm => plain.group("decoder", |at| {
-                let y = at.output(DECODER, h, self.sizes.vocab_size)?;
-                if !self.biases.decoder {
-                    return Ok(y);
-                }
-                let bias = at.vector("decoder.bias", &[self.sizes.vocab_size])?;
-                at.add(y, bias)
-            })?,
-            _ => trunk.labelled(&mut plain, "classifier", h)?,
-        };
+        if class == Class::QuestionAnswering {
+            return trunk.spans(&mut plain, "classifier", h);
+        }
+        let logits = trunk.labelled(&mut plain, "classifier", h)?;
         at.graph().output("logits", logits);
         Ok(())
     }

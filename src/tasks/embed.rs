@@ -8,7 +8,7 @@ use crate::engine::Device;
 use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::graph::Progress;
-use crate::models::{self, BuildOptions, Outputs};
+use crate::models::{self, BuildOptions, ModelInfo, Outputs};
 use crate::text::Encoding;
 use crate::weights::{Pooling, SentenceConfig};
 
@@ -34,7 +34,7 @@ impl Default for EmbedOptions {
 /// One text's vector.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embedding {
-    /// The vector, as wide as the model's hidden states.
+    /// The vector, [`Embedder::width`] elements.
     pub vector: Vec<f32>,
     /// Tokens that went in, special tokens included.
     pub tokens: usize,
@@ -57,7 +57,27 @@ pub struct Embedding {
 /// ```
 pub struct Embedder {
     model: TextModel,
+    width: usize,
     lower_case: bool,
+}
+
+/// Bytes of logits that one forward pass may take where every token has some.
+const LOGITS: usize = 256 << 20;
+
+/// How many of the longest texts that is, at least one.
+fn most_texts(info: &ModelInfo) -> usize {
+    (LOGITS / (info.max_tokens * info.vocab_size * size_of::<f32>()).max(1)).max(1)
+}
+
+impl Embedding {
+    /// Elements that are not 0, largest first, among equals the first: of a [`Pooling::Splade`]
+    /// vector the ids of the words that it gives weight.
+    pub fn sparse(&self) -> Vec<(u32, f32)> {
+        let entries = (0u32..).zip(self.vector.iter().copied());
+        let mut entries: Vec<_> = entries.filter(|(_, value)| *value != 0.0).collect();
+        entries.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        entries
+    }
 }
 
 impl Embedder {
@@ -72,11 +92,20 @@ impl Embedder {
         let outputs = Outputs::Embedding { pooling, normalize };
         let build = BuildOptions { dtype: options.dtype, outputs, ..BuildOptions::default() };
         let model = models::open(transformer, &build)?;
-        let mut model = TextModel::new(transformer, model, device, options.batch)?;
+        let (width, batch) = match pooling {
+            Pooling::Splade => (model.info.vocab_size, options.batch.min(most_texts(&model.info))),
+            _ => (model.info.hidden_size, options.batch),
+        };
+        let mut model = TextModel::new(transformer, model, device, batch)?;
         if let Some(limit) = sentence.and_then(|s| s.max_seq_length) {
             model.max_tokens = model.max_tokens.min(limit);
         }
-        Ok(Self { model, lower_case: sentence.is_some_and(|s| s.lower_case) })
+        Ok(Self { model, width, lower_case: sentence.is_some_and(|s| s.lower_case) })
+    }
+
+    /// Elements of a vector: the model's hidden size, or its vocabulary's for [`Pooling::Splade`].
+    pub fn width(&self) -> usize {
+        self.width
     }
 
     text_model_accessors!();

@@ -16,6 +16,9 @@ pub enum Pooling {
     Mean,
     /// The first token's vector.
     Cls,
+    /// Not a sentence's vector but its words' weights, `max_t ln(1 + max(logit, 0))` over the
+    /// vocabulary by the head for masked tokens (SPLADE).
+    Splade,
 }
 
 /// What a sentence embedding is made of, after the transformer itself.
@@ -46,8 +49,9 @@ const MODES: [(&str, &str, Option<Pooling>); 6] = [
 impl SentenceConfig {
     /// Reads the files of a model folder; `None` without `modules.json`.
     ///
-    /// Errors: a module of a kind other than Transformer, Pooling and Normalize, a pooling mode
-    /// other than mean and cls, a module path that leaves the folder.
+    /// Errors: a module of a kind other than Transformer, Pooling and Normalize, or MLMTransformer
+    /// and SpladePooling, a pooling mode other than mean and cls, a module path that leaves the
+    /// folder.
     pub fn open(folder: impl AsRef<Path>) -> Result<Option<Self>> {
         let folder = folder.as_ref();
         let path = folder.join("modules.json");
@@ -70,7 +74,8 @@ impl SentenceConfig {
             let (kind, place) = (text("type")?, inside(&path, folder, text("path")?)?);
             let last = kind.rsplit('.').next().unwrap_or(kind);
             match (last, transformer.is_some(), pooling.is_some()) {
-                ("Transformer", false, false) => transformer = Some(place),
+                ("Transformer" | "MLMTransformer", false, false) => transformer = Some(place),
+                ("SpladePooling", true, false) => pooling = Some(open_splade(&place)?),
                 ("Pooling", true, false) => pooling = Some(open_pooling(&place)?),
                 ("Normalize", true, true) => normalize = true,
                 _ => {
@@ -96,6 +101,18 @@ impl SentenceConfig {
         }
         Ok(Some(Self { transformer, pooling, normalize, max_seq_length, lower_case }))
     }
+}
+
+/// Weights of words, of the one kind that is computed.
+fn open_splade(folder: &Path) -> Result<Pooling> {
+    let config = Config::open(folder)?;
+    for (field, known) in [("pooling_strategy", "max"), ("activation_function", "relu")] {
+        let found = config.opt_str(field)?.unwrap_or(known);
+        if found != known {
+            return Err(config.error(field, format!("`{}`", one_line(found)), known));
+        }
+    }
+    Ok(Pooling::Splade)
 }
 
 fn open_pooling(folder: &Path) -> Result<Pooling> {

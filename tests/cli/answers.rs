@@ -44,7 +44,7 @@ fn every_command_has_help_that_names_its_options() {
 fn wrong_usage_is_exit_code_2() {
     let bert = bert();
     let model = ["--model", bert.as_str()];
-    let cases: [(&str, &[&str], &str); 22] = [
+    let cases: [(&str, &[&str], &str); 23] = [
         ("frobnicate", &[], "frobnicate"),
         ("embed", &["x"], "--model"),
         ("embed", &model, "TEXTS"),
@@ -54,6 +54,7 @@ fn wrong_usage_is_exit_code_2() {
         ("embed", &["--model", &bert, "x", "--format", "xml"], "npy"),
         ("embed", &["--model", &bert, "x", "--format", "safetensors"], "--output"),
         ("embed", &["--model", &bert, "x", "--similarity", "-o", "y"], "--similarity"),
+        ("embed", &["--model", &bert, "x", "--sparse", "--normalize"], "--normalize"),
         ("embed", &["--model", &bert, "x", "--file", "y"], "--file"),
         ("embed", &["--model", &bert, "x", "--pooling", "max"], "mean"),
         ("plan", &["--model", &bert, "--batch", "0"], "--batch"),
@@ -278,6 +279,28 @@ fn embed_answers_alike_in_every_format() {
         };
         assert_eq!(flat, want.concat(), "{format}");
     }
+}
+
+#[test]
+fn embed_gives_weights_to_words() {
+    let splade = text(golden("splade"));
+    let rows = cpu(["embed", "--sparse", "--model", &splade, "Snow!", "Rain fell."]).jsonl();
+    assert_eq!(rows.len(), 2);
+    for row in &rows {
+        assert_eq!(keys(row), ["text", "indices", "values", "tokens"]);
+        let [ids, values, tokens] =
+            ["indices", "values", "tokens"].map(|k| row[k].as_array().unwrap());
+        assert!(!ids.is_empty() && ids.len() == values.len() && ids.len() == tokens.len());
+        assert!(values.is_sorted_by(|a, b| a.as_f64() >= b.as_f64()), "{values:?}");
+    }
+    // Without the flag the folder's own way, as a vector over the vocabulary.
+    let dense = vectors(&cpu(["embed", "--model", &splade, "Snow!"]).jsonl());
+    assert_eq!(
+        dense[0].iter().filter(|v| **v != 0.0).count(),
+        rows[0]["values"].as_array().unwrap().len()
+    );
+    let base = text(golden("bert_base"));
+    cpu(["embed", "--sparse", "--model", &base, "x"]).fails(&["architectures"]);
 }
 
 #[test]

@@ -59,6 +59,31 @@ fn bert_base_pools_and_normalises_like_the_golden() {
     }
 }
 
+/// SPLADE: weights of the vocabulary's words instead of a sentence's vector.
+#[test]
+fn splade_matches_sentence_transformers() {
+    let golden = Golden::open("splade");
+    let list = |case: &Value, key: &str| case[key].as_array().unwrap().clone();
+    for device in devices() {
+        let embedder = Embedder::open(&golden.folder, device, EmbedOptions::default()).unwrap();
+        for case in golden.cases("sparse") {
+            let texts: Vec<_> = list(case, "texts");
+            let texts: Vec<_> = texts.iter().map(|text| text.as_str().unwrap()).collect();
+            let got = embedder.embed(&texts).unwrap();
+            for (embedding, vector) in got.iter().zip(list(case, "vectors")) {
+                let ids = list(&vector, "indices").iter().map(|id| id.as_u64().unwrap()).collect();
+                let entries = embedding.sparse();
+                assert!(entries.is_sorted_by(|a, b| a.1 >= b.1 && b.1 > 0.0), "{entries:?}");
+                let found: BTreeSet<_> = entries.iter().map(|e| u64::from(e.0)).collect();
+                assert_eq!(found, ids);
+            }
+            let flat: Vec<_> = got.iter().flat_map(|e| e.vector.iter().copied()).collect();
+            let got = Tensor::f32([texts.len(), embedder.width()], flat).unwrap();
+            assert_close(&got, &golden.read(&case["dense"]["f64"]), None, 2e-5, "weights of words");
+        }
+    }
+}
+
 fn minilm() -> PathBuf {
     let folder = root().join("models/all-MiniLM-L6-v2");
     assert!(folder.is_dir(), "MiniLM is not there; tools/get_minilm.sh gets it");

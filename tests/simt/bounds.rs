@@ -6,13 +6,35 @@ use std::time::Duration;
 
 use tilewright::gpu::Caps;
 use tilewright::ops::bench::{MeasureOptions, measure};
-use tilewright::ops::{Case, Checker, Precision, Prepared, RunOptions, registry};
+use tilewright::ops::{
+    Attention, Case, Checker, Matmul, Precision, Prepared, Rng, RunOptions, Tolerance, registry,
+};
 use tilewright::simt::Machine;
 
 use crate::common::shared;
 
 fn work(case: &Case) -> usize {
     case.inputs.iter().flatten().map(|t| t.shape().numel()).sum()
+}
+
+/// Work large enough for a dispatch's own cost to matter less.
+fn large(op: &str) -> Option<Case> {
+    let mut rng = Rng::new(3);
+    let bound = Tolerance::f32(1e-3, 1e-3);
+    match op {
+        "matmul" => {
+            let inputs = [[128, 256], [256, 256]].map(|dims| Some(rng.tensor(dims)));
+            let inputs = inputs.into_iter().chain([None, None]).collect();
+            Some(Case::new("large, 128x256 by 256x256", Matmul::linear(), inputs, bound))
+        }
+        "attention" => {
+            let inputs = [(); 3].map(|()| Some(rng.tensor([1, 128, 256])));
+            let inputs = inputs.into_iter().chain([None, None, None]).collect();
+            let op = Attention::new(4, 4, 64);
+            Some(Case::new("large, 4 heads of 64, 128 tokens", op, inputs, bound))
+        }
+        _ => None,
+    }
 }
 
 /// The machine of the table that this one is like, and how many of it.
@@ -43,6 +65,7 @@ fn no_kernel_is_faster_than_its_bound() {
     let (mut rows, mut faster) = (Vec::new(), Vec::new());
     for entry in registry() {
         let mut cases = (entry.cases)();
+        cases.extend(large(entry.name));
         cases.sort_by_key(|case| std::cmp::Reverse(work(case)));
         for &kernel in entry.kernels.iter() {
             let takes = |case: &&Case| {

@@ -123,6 +123,12 @@ fn sentence_transformers_files() {
         ("backslash", modules(&[full[0], ("Pooling", "..\\x")]), mean, "leaves the model folder"),
         ("no pooling", modules(&full[..1]), mean, "lacks"),
         ("max", modules(&full), r#"{"pooling_mode_max_tokens":true}"#, "`max`; expected mean"),
+        (
+            "sum",
+            modules(&[("MLMTransformer", ""), ("SpladePooling", "1_Pooling")]),
+            r#"{"pooling_strategy":"sum"}"#,
+            "`pooling_strategy` is `sum`; expected max",
+        ),
         ("none", modules(&full), "{}", "`pooling_mode` is missing"),
         (
             "both",

@@ -10,7 +10,7 @@ use crate::models::info::{Class, Kind, ModelInfo, labels};
 use crate::models::model::{BuildOptions, Files, Model, Outputs};
 use crate::nn::{Parameters, Scope, Sequence};
 use crate::tensor::{Dim, SymMeta};
-use crate::weights::Config;
+use crate::weights::{Config, Pooling};
 
 /// The parts of an encoder in the order they run; a family writes these and [`build`] the rest.
 /// Hidden states are f32 [batch, tokens, width].
@@ -52,6 +52,11 @@ pub trait Encoder {
     /// What heads build on, given the last hidden state.
     fn trunk<'a>(&'a self, config: &'a Config, last: Value) -> Trunk<'a>;
 
+    /// `logits` [batch, tokens, vocabulary] of the head for masked tokens.
+    fn words(&self, at: &mut Scope, trunk: &Trunk<'_>) -> Result<Value> {
+        trunk.masked_lm(at)
+    }
+
     /// Adds what `class` gives out; a family with heads of another shape writes its own. `mask`
     /// is 1 for the tokens that count.
     fn outputs(&self, at: &mut Scope, class: Class, trunk: &Trunk<'_>, _mask: Value) -> Result<()> {
@@ -80,7 +85,7 @@ pub fn build<E: Encoder>(
     let heads = encoder.heads();
     let class = match options.outputs {
         Outputs::Class { .. } => Class::of(config, &heads.classes())?,
-        Outputs::MaskedTokens => {
+        Outputs::MaskedTokens | Outputs::Embedding { pooling: Pooling::Splade, .. } => {
             Class::of(config, &heads.masked_classes())?;
             Class::MaskedLm
         }
@@ -98,7 +103,11 @@ pub fn build<E: Encoder>(
     states[sizes.n_layers] = last;
     match options.outputs {
         Outputs::Embedding { pooling, normalize } => {
-            pool(&mut at, last, mask, pooling, normalize)?;
+            let pooled = match pooling {
+                Pooling::Splade => encoder.words(&mut at, &encoder.trunk(config, last))?,
+                _ => last,
+            };
+            pool(&mut at, pooled, mask, pooling, normalize)?;
         }
         Outputs::Class { .. } => {
             hidden_states(at.graph(), options, "", &states);

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::models::model::{BuildOptions, Outputs};
 use crate::nn::Scope;
-use crate::ops::{Gather, L2Normalize, Pool, Sample};
+use crate::ops::{Gather, L2Normalize, Pool, Sample, Splade};
 use crate::tensor::{Dim, SymMeta};
 use crate::weights::Pooling;
 
@@ -66,7 +66,8 @@ pub fn language_model(
     Ok(())
 }
 
-/// Gives out `embedding`: pooled tokens, scaled to length 1 if `normalize`.
+/// Gives out `embedding`: pooled tokens, by their states or, for [`Pooling::Splade`], their logits,
+/// scaled to length 1 if `normalize`.
 pub fn pool(
     at: &mut Scope,
     last: Value,
@@ -75,9 +76,11 @@ pub fn pool(
     normalize: bool,
 ) -> Result<()> {
     let pooled = at.group("pooling", |at| {
-        let op = if pooling == Pooling::Cls { Pool::Cls } else { Pool::Mean };
-        let mask = (pooling == Pooling::Mean).then_some(mask);
-        let pooled = at.apply(op, [Some(last), mask])?;
+        let pooled = match pooling {
+            Pooling::Mean => at.apply(Pool::Mean, [Some(last), Some(mask)])?,
+            Pooling::Cls => at.apply(Pool::Cls, [Some(last), None])?,
+            Pooling::Splade => at.apply(Splade, [Some(last), Some(mask)])?,
+        };
         match normalize {
             true => at.apply(L2Normalize { eps: 1e-12 }, [Some(pooled)]),
             false => Ok(pooled),

@@ -10,7 +10,7 @@ use crate::models::info::{Class, DecoderInfo, Kind, ModelInfo};
 use crate::models::model::{BuildOptions, Files, Model, Outputs};
 use crate::nn::{Attend, Heads, Memory, Parameters, Scope, Sequence};
 use crate::tensor::{Dim, SymMeta};
-use crate::weights::Config;
+use crate::weights::{Config, Pooling};
 
 /// One of the two stacks; written as checkpoints do, `encoder` or `decoder`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,6 +188,10 @@ fn encoder_alone(
         Outputs::Class { .. } => {
             hidden_states(at.graph(), options, "", &encoded);
             at.graph().output("last_hidden_state", last);
+        }
+        Outputs::Embedding { pooling: Pooling::Splade, .. } => {
+            let expected = "an encoder with a head for masked tokens, as SPLADE needs";
+            return Err(config.error("architectures", "an encoder alone", expected));
         }
         Outputs::Embedding { pooling, normalize } => {
             pool(&mut at, last, mask, pooling, normalize)?;
