@@ -4,8 +4,9 @@
 
 // A query at position p sees keys 0..=p. Implied by HAS_WINDOW.
 const CAUSAL: bool = false;
-// A query at position p sees keys p - window + 1 ..= p + ahead.
+// A query at position p sees keys p - window + 1 ..= p, or ..= p + ahead if HAS_AHEAD.
 const HAS_WINDOW: bool = false;
+const HAS_AHEAD: bool = false;
 const HAS_KEY_MASK: bool = false;
 const HAS_SOFTCAP: bool = false;
 // 0: none. 1: a tensor added to the scores. 2: a table [n_buckets, H], looked up by distance.
@@ -20,7 +21,6 @@ struct Params {
     // Position of query 0 among the keys.
     q_offset: i32,
     window: u32,
-    // 0 if CAUSAL.
     ahead: i32,
     scale: f32,
     softcap: f32,

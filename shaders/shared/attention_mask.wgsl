@@ -6,12 +6,16 @@ struct Keys {
     end: u32,
 }
 
+// The last key that a query sees, if it does not see all.
+fn last_seen(query: u32) -> i32 {
+    return i32(query) + params.q_offset + select(0, params.ahead, HAS_AHEAD);
+}
+
 // The keys that any of the queries first_query..=last_query can see.
 fn visible_keys(first_query: u32, last_query: u32) -> Keys {
     var keys = Keys(0u, params.kv_len);
     if (CAUSAL || HAS_WINDOW) {
-        let end = i32(last_query) + params.q_offset + 1 + params.ahead;
-        keys.end = u32(clamp(end, 0, i32(params.kv_len)));
+        keys.end = u32(clamp(last_seen(last_query) + 1, 0, i32(params.kv_len)));
     }
     if (HAS_WINDOW) {
         let first = i32(first_query) + params.q_offset + 1 - i32(params.window);
@@ -26,7 +30,7 @@ fn sees(query: u32, key: u32) -> bool {
     let position = i32(query) + params.q_offset;
     var visible = key < params.kv_len;
     if (CAUSAL || HAS_WINDOW) {
-        visible &= i32(key) <= position + params.ahead;
+        visible &= i32(key) <= last_seen(query);
     }
     if (HAS_WINDOW) {
         visible &= i32(key) + i32(params.window) > position;

@@ -34,6 +34,7 @@ pub(super) fn spec(call: &Call<'_>) -> Result<Spec> {
         .set("HEAD_DIM", op.head_dim as u32)
         .set("CAUSAL", op.causal)
         .set("HAS_WINDOW", op.window.is_some())
+        .set("HAS_AHEAD", op.ahead > 0)
         .set("HAS_KEY_MASK", call.has(KEY_MASK))
         .set("HAS_SOFTCAP", op.softcap.is_some())
         .feature("BIAS", bias);
