@@ -27,6 +27,9 @@ from decoder_goldens import GPT2, LLAMA, NEOX, OPT
 from safetensors.torch import load_file, save_file
 from seq2seq_goldens import BART, T5, randomise
 
+GRANITE = dict(
+    attention_multiplier=0.4, embedding_multiplier=3.0, residual_multiplier=0.5, logits_scaling=2.0
+)
 LENGTHS = [13, 6, 1]
 DECODER_LENGTHS = [4, 9, 2]
 NEW_TOKENS = 10
@@ -40,10 +43,13 @@ FAMILIES = {
     "bert": ("BertForMaskedLM", COMMON),
     "distilbert": ("DistilBertForMaskedLM", DISTILBERT),
     "electra": ("ElectraForMaskedLM", COMMON | dict(embedding_size=14)),
+    "gemma": ("GemmaForCausalLM", LLAMA),
     "gemma2": ("Gemma2ForCausalLM", LLAMA | dict(sliding_window=5, query_pre_attn_scalar=7)),
     "gemma3": ("Gemma3ForCausalLM", LLAMA | dict(sliding_window=4)),
     "gpt2": ("GPT2LMHeadModel", GPT2),
+    "gpt_bigcode": ("GPTBigCodeForCausalLM", GPT2),
     "gpt_neox": ("GPTNeoXForCausalLM", NEOX),
+    "granite": ("GraniteForCausalLM", LLAMA | GRANITE),
     "llama": ("LlamaForCausalLM", LLAMA),
     "marian": ("MarianMTModel", BART),
     "mbart": ("MBartForConditionalGeneration", BART | dict(scale_embedding=True)),
@@ -51,11 +57,15 @@ FAMILIES = {
     "modernbert": ("ModernBertForMaskedLM", COMMON | dict(local_attention=6)),
     "mpnet": ("MPNetForMaskedLM", COMMON),
     "mt5": ("MT5ForConditionalGeneration", T5),
+    "olmo2": ("Olmo2ForCausalLM", LLAMA),
     "opt": ("OPTForCausalLM", OPT),
     "pegasus": ("PegasusForConditionalGeneration", BART | dict(scale_embedding=True)),
+    "phi3": ("Phi3ForCausalLM", LLAMA | dict(sliding_window=5)),
     "qwen2": ("Qwen2ForCausalLM", LLAMA),
     "qwen3": ("Qwen3ForCausalLM", LLAMA),
     "roberta": ("RobertaForMaskedLM", COMMON | dict(type_vocab_size=1)),
+    "smollm3": ("SmolLM3ForCausalLM", LLAMA | dict(no_rope_layer_interval=2)),
+    "starcoder2": ("Starcoder2ForCausalLM", LLAMA | dict(sliding_window=5)),
     "t5": ("T5ForConditionalGeneration", T5),
 }
 

@@ -1,7 +1,8 @@
-//! Gemma 2 (Gemma Team 2024) and the text model of Gemma 3 (Gemma Team 2025): decoders with
-//! norms before and after every block, layers that slide between layers that see everything,
-//! soft caps (Gemma 2) and norms of single heads (Gemma 3), under the tensor names of Hugging
-//! Face's `Gemma2ForCausalLM`, with or without the `model.` prefix.
+//! Gemma (Gemma Team 2024): Llama's layers with weights around 1 in norms and scaled embeddings. Gemma
+//! 2 (Gemma Team 2024) and the text model of Gemma 3 (Gemma Team 2025): norms before and after every
+//! block, layers that slide between layers that see everything, soft caps (Gemma 2) and norms of
+//! single heads (Gemma 3). Under the tensor names of Hugging Face's `Gemma2ForCausalLM`, with or
+//! without the `model.` prefix.
 
 use super::frame::decoder::{self, Decoder, TABLES};
 use super::frame::grouped::{GATED, GroupedAttention, GroupedSizes, windows};
@@ -14,6 +15,8 @@ use crate::nn::{Norm, NormKind, Parameters, Scope, Sequence};
 use crate::ops::{Activation, Scale};
 use crate::weights::Config;
 
+pub(super) const GEMMA: Family =
+    Family { model_type: "gemma", build: |files, options| build(files, options, Variant::Gemma) };
 pub(super) const GEMMA2: Family =
     Family { model_type: "gemma2", build: |files, options| build(files, options, Variant::Gemma2) };
 pub(super) const GEMMA3: Family = Family {
@@ -23,11 +26,14 @@ pub(super) const GEMMA3: Family = Family {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Variant {
+    Gemma,
     Gemma2,
     Gemma3,
 }
 
 struct Gemma {
+    /// Whether blocks have norms behind them, too.
+    sandwiched: bool,
     sizes: Sizes,
     inner: usize,
     norm: Norm,
@@ -49,20 +55,33 @@ fn build(files: &Files, options: &BuildOptions, variant: Variant) -> Result<Mode
     let config = &files.config;
     config.refuse(&["use_bidirectional_attention"])?;
     let sizes = Sizes::read(config, SIZE_NAMES)?;
-    let defaults = [("num_key_value_heads", 4), ("head_dim", 256)];
+    let n_kv_heads = if variant == Variant::Gemma { 16 } else { 4 };
+    let defaults = [("num_key_value_heads", n_kv_heads), ("head_dim", 256)];
     let grouped = GroupedSizes::read(config, &sizes, &defaults)?;
     let tied = config.bool_or("tie_word_embeddings", true)?;
     let bias = config.bool_or("attention_bias", false)?;
     let parameters = Parameters::new(&files.checkpoints, &["model."], options.dtype).biased(false);
     let eps = config.eps("rms_norm_eps", 1e-6)?;
     let norm = |width| Norm { width, eps, kind: NormKind::RmsUnitOffset };
-    let activation = config.activation_or("hidden_activation", Activation::GeluTanh)?;
+    let activation = match variant {
+        // Its releases say `gelu` and mean the approximation.
+        Variant::Gemma if config.opt_str("hidden_act")? == Some("gelu") => Activation::GeluTanh,
+        Variant::Gemma => config.activation_or("hidden_act", Activation::GeluTanh)?,
+        _ => config.activation_or("hidden_activation", Activation::GeluTanh)?,
+    };
     // Gemma 2 has caps unless a `null` takes them away; Gemma 3 has none.
     let cap = |field: &str, default: f32| match config.opt_f32(field, 1e-3..=1e6)? {
         None if variant == Variant::Gemma2 && !config.states(field) => Ok(Some(default)),
         found => Ok(found),
     };
     let (attention_cap, ropes) = match variant {
+        Variant::Gemma => {
+            let later =
+                ["attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar"];
+            config.refuse(&later)?;
+            let fields = ["rope_theta", "partial_rotary_factor"];
+            (None, [RopeConfig::read(config, fields, 1e4, 1.0)?; 2])
+        }
         Variant::Gemma2 => {
             let fields = ["rope_theta", "partial_rotary_factor"];
             (cap("attn_logit_softcapping", 50.0)?, [RopeConfig::read(config, fields, 1e4, 1.0)?; 2])
@@ -77,8 +96,12 @@ fn build(files: &Files, options: &BuildOptions, variant: Variant) -> Result<Mode
     for rope in ropes {
         rope.check_whole(config)?;
     }
-    let query_scalar = config.f32_or("query_pre_attn_scalar", 256.0, 1e-6..=1e9)?;
+    let query_scalar = match variant {
+        Variant::Gemma => grouped.head_dim as f32,
+        _ => config.f32_or("query_pre_attn_scalar", 256.0, 1e-6..=1e9)?,
+    };
     let model = Gemma {
+        sandwiched: variant != Variant::Gemma,
         sizes,
         inner: config.size("intermediate_size")?,
         norm: norm(sizes.hidden_size),
@@ -104,6 +127,10 @@ fn build(files: &Files, options: &BuildOptions, variant: Variant) -> Result<Mode
 fn layer_windows(config: &Config, variant: Variant, n_layers: usize) -> Result<Vec<Option<usize>>> {
     let window = config.size_or("sliding_window", 4096)?;
     let pattern = match variant {
+        Variant::Gemma => {
+            config.refuse(&["sliding_window"])?;
+            return windows(config, n_layers, None, |_| false);
+        }
         Variant::Gemma2 => 2,
         Variant::Gemma3 => {
             let names = ["sliding_window_pattern", "_sliding_window_pattern"];
@@ -131,13 +158,22 @@ impl Decoder for Gemma {
         let mut attend = self.attention.attend(at, rope, self.positions)?;
         (attend.window, attend.softcap, attend.scale) = (window, self.attention_cap, self.scale);
         let h = at.norm("input_layernorm", self.norm, x)?;
-        let out = self.attention.apply(at, sequence, &attend, h)?;
-        let out = at.norm("post_attention_layernorm", self.norm, out)?;
+        let mut out = self.attention.apply(at, sequence, &attend, h)?;
+        if self.sandwiched {
+            out = at.norm("post_attention_layernorm", self.norm, out)?;
+        }
         let x = at.add(out, x)?;
 
-        let h = at.norm("pre_feedforward_layernorm", self.norm, x)?;
+        let first = match self.sandwiched {
+            true => "pre_feedforward_layernorm",
+            false => "post_attention_layernorm",
+        };
+        let h = at.norm(first, self.norm, x)?;
         let mut mlp = at.scope("mlp");
         let out = mlp.gated_feed_forward(GATED, h, self.inner, self.activation)?;
+        if !self.sandwiched {
+            return at.add(out, x);
+        }
         let out = at.norm("post_feedforward_layernorm", self.norm, out)?;
         at.add(out, x)
     }

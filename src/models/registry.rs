@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::frame::unused;
 use super::model::{BuildOptions, Family, Files, Model};
 use super::{
-    albert, bart, bert, distilbert, electra, encoder_decoder, gemma, gpt_neox, gpt2, llama,
-    modernbert, mpnet, opt, roberta, t5, vaswani,
+    albert, bart, bert, distilbert, electra, encoder_decoder, gemma, gpt_bigcode, gpt_neox, gpt2,
+    granite, llama, modernbert, mpnet, olmo2, opt, phi3, roberta, smollm3, starcoder2, t5, vaswani,
 };
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Weight};
@@ -24,20 +24,27 @@ const FAMILIES: &[Family] = &[
     distilbert::FAMILY,
     electra::FAMILY,
     encoder_decoder::FAMILY,
+    gemma::GEMMA,
     gemma::GEMMA2,
     gemma::GEMMA3,
     gpt2::FAMILY,
+    gpt_bigcode::FAMILY,
     gpt_neox::FAMILY,
+    granite::FAMILY,
     llama::LLAMA,
     llama::MISTRAL,
     llama::QWEN2,
     llama::QWEN3,
     modernbert::FAMILY,
     mpnet::FAMILY,
+    olmo2::FAMILY,
     opt::FAMILY,
+    phi3::FAMILY,
     roberta::CAMEMBERT,
     roberta::FAMILY,
     roberta::XLM,
+    smollm3::FAMILY,
+    starcoder2::FAMILY,
     t5::MT5,
     t5::T5,
     vaswani::FAMILY,

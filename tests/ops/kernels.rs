@@ -32,10 +32,12 @@ fn run_all(gpu: Option<&Gpu>) {
 fn every_variant_matches_its_reference_with_checks_on() {
     let gpu = common::open(GpuOptions { checked: true, ..GpuOptions::default() });
     let (mut ran, mut failures) = (0, Vec::new());
-    // Every third case: all of them run as shipped, and each compiles a variant of its own.
+    // A sample: all of them run as shipped, each compiles a variant of its own for seconds, and the
+    // kernel checker (tests/simt) sees every index of every case. `tools/test.sh --all`: more.
+    let step = if std::env::var_os("TILEWRIGHT_EVERY_TEXT").is_some() { 3 } else { 12 };
     for entry in registry() {
         for kernel in entry.kernels.iter().copied() {
-            for case in (entry.cases)().iter().step_by(3) {
+            for case in (entry.cases)().iter().step_by(step) {
                 match verify_case(&gpu, case, kernel) {
                     Outcome::Passed { .. } => ran += 1,
                     Outcome::Failed(why) => failures.push(format!("{} {why}", case.label)),
@@ -45,7 +47,7 @@ fn every_variant_matches_its_reference_with_checks_on() {
         }
     }
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
-    assert!(ran > 100, "only {ran} cases ran");
+    assert!(ran > 50, "only {ran} cases ran");
 }
 
 #[test]

@@ -182,5 +182,12 @@ fn caches_may_be_f16() {
 fn gemma() {
     check("gemma2");
     check("gemma3");
-    check_more("gemma", 4);
+    check_more("gemma", 5);
+}
+
+#[test]
+fn small_changes_of_llama() {
+    for family in ["granite", "olmo2", "phi3", "smollm3", "starcoder2", "bigcode"] {
+        check_more(family, 1);
+    }
 }

@@ -266,6 +266,25 @@ fn llama(shape: &Shape, rng: &mut Rng, family: &str, class: &str) -> Draft {
             [attention_bias, attention_bias, mlp_bias],
             json!({"attention_bias": attention_bias, "mlp_bias": mlp_bias}),
         ),
+        "gemma" => (
+            [attention_bias, attention_bias, false],
+            json!({"attention_bias": attention_bias, "hidden_act": "gelu"}),
+        ),
+        "granite" => (
+            [attention_bias, attention_bias, mlp_bias],
+            json!({
+                "attention_bias": attention_bias, "mlp_bias": mlp_bias,
+                "attention_multiplier": 0.3, "embedding_multiplier": 2.5,
+                "residual_multiplier": 0.6, "logits_scaling": 3.0,
+            }),
+        ),
+        "smollm3" => (
+            [attention_bias, attention_bias, mlp_bias],
+            json!({
+                "attention_bias": attention_bias, "mlp_bias": mlp_bias,
+                "no_rope_layers": (0..shape.n_layers).map(|_| rng.below(2)).collect::<Vec<_>>(),
+            }),
+        ),
         "mistral" => ([false; 3], json!({"sliding_window": pick(rng, &[None, Some(window)])})),
         "qwen2" => (
             [true, false, false],
@@ -285,12 +304,14 @@ fn llama(shape: &Shape, rng: &mut Rng, family: &str, class: &str) -> Draft {
     more = merge(more, &features);
     let mut draft = Draft::new(config(shape, family, class, width, &more));
     grouped(&mut draft, shape, width, biases, (family == "qwen3").then_some(1.0));
+    // Gemma's are added to 1.
+    let middle = if family == "gemma" { 0.0 } else { 1.0 };
     for layer in 0..shape.n_layers {
         let at = format!("model.layers.{layer}");
-        draft.norm(&format!("{at}.input_layernorm"), width, 1.0, false);
-        draft.norm(&format!("{at}.post_attention_layernorm"), width, 1.0, false);
+        draft.norm(&format!("{at}.input_layernorm"), width, middle, false);
+        draft.norm(&format!("{at}.post_attention_layernorm"), width, middle, false);
     }
-    draft.norm("model.norm", width, 1.0, false);
+    draft.norm("model.norm", width, middle, false);
     if !tied {
         draft.matrix("lm_head.weight", [VOCAB, width]);
     }
@@ -446,6 +467,21 @@ proptest! {
     #[test]
     fn qwen3_of_any_shape(shape in shapes()) {
         check(&shape, |shape, rng| llama(shape, rng, "qwen3", "Qwen3ForCausalLM"));
+    }
+
+    #[test]
+    fn gemma_of_any_shape(shape in shapes()) {
+        check(&shape, |shape, rng| llama(shape, rng, "gemma", "GemmaForCausalLM"));
+    }
+
+    #[test]
+    fn granite_of_any_shape(shape in shapes()) {
+        check(&shape, |shape, rng| llama(shape, rng, "granite", "GraniteForCausalLM"));
+    }
+
+    #[test]
+    fn smollm3_of_any_shape(shape in shapes()) {
+        check(&shape, |shape, rng| llama(shape, rng, "smollm3", "SmolLM3ForCausalLM"));
     }
 
     #[test]
