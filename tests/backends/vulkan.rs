@@ -123,3 +123,23 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     complains("spv", &raw, spirv_val, "10684");
     complains("spv", &spirv(&shader, Form::Checked).expect("SPIR-V"), spirv_val, "");
 }
+
+/// The same of `with_device_scope`.
+#[test]
+fn barriers_of_buffers_beside_matrices_are_complained_about() {
+    const TEXT: &str = "
+enable wgpu_cooperative_matrix;
+@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+@compute @workgroup_size(32)
+fn main(@builtin(local_invocation_index) lane: u32) {
+    coopStore(coop_mat8x8<f32, C>(), &y[0], 8u);
+    storageBarrier();
+    y[64u + lane] = y[lane];
+}
+";
+    let shader = load(ShaderSource { name: "scope", text: TEXT }, &Spec::new());
+    let shader = shader.expect("it is valid");
+    let raw = written(&shader, Form::Unchecked).into_iter().flat_map(u32::to_le_bytes);
+    complains("spv", &raw.collect::<Vec<_>>(), spirv_val, "VulkanMemoryModelDeviceScope");
+    complains("spv", &spirv(&shader, Form::Unchecked).expect("SPIR-V"), spirv_val, "");
+}

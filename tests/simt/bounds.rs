@@ -49,7 +49,7 @@ fn machine(caps: &Caps) -> Option<(&'static Machine, f64)> {
     Some((Machine::named(name).expect("it is in the table"), count))
 }
 
-/// Each kernel's largest case on the driver at hand: nothing is faster than its bound. Prints the
+/// Each kernel's largest case, or one made for it, on the driver at hand: nothing is faster than its bound. Prints the
 /// table of docs/checker.md:
 ///
 ///     cargo test --test simt bounds -- --nocapture
@@ -65,8 +65,8 @@ fn no_kernel_is_faster_than_its_bound() {
     let (mut rows, mut faster) = (Vec::new(), Vec::new());
     for entry in registry() {
         let mut cases = (entry.cases)();
-        cases.extend(large(entry.name));
         cases.sort_by_key(|case| std::cmp::Reverse(work(case)));
+        cases.splice(0..0, large(entry.name));
         for &kernel in entry.kernels.iter() {
             let takes = |case: &&Case| {
                 let takes = case.with_call(gpu.caps(), |call| kernel.takes(call));
