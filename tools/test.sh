@@ -7,7 +7,7 @@
 # cannot be had everywhere, and the summary says so. The compilers of DX12 and Vulkan read every
 # kernel too (tests/backends).
 #
-#   tools/test.sh          what CI runs: 45 minutes on two cores
+#   tools/test.sh          what CI runs: about an hour on two cores
 #   tools/test.sh --all    every test on every driver: two hours
 set -euo pipefail
 cd "$(dirname "$0")/.."
