@@ -2,13 +2,14 @@
 # Sets up the compilers of machines that are not here, which tests/backends runs on every kernel, and
 # prints where they are:
 #
-#   vars=$(tools/compilers.sh) && eval "$vars"    # TILEWRIGHT_DXC, TILEWRIGHT_DXC_LIB, TILEWRIGHT_SPIRV_VAL, TILEWRIGHT_CLANG
+#   vars=$(tools/compilers.sh) && eval "$vars"
+#   # TILEWRIGHT_DXC, TILEWRIGHT_DXC_LIB, TILEWRIGHT_SPIRV_VAL, TILEWRIGHT_CLANG
 #
 # Microsoft's shader compiler (DX12) is built for Linux by a Python package, and driven by
 # tools/dxc.cpp. spirv-val (Vulkan) is that of Debian's sid, since stable's knows no cooperative
-# matrices; like tools/mesa.sh's driver it runs on a libc of its own. What runs is kept in
-# .drivers/compilers; remove that folder to take newer ones. clang stands for Apple's compiler (Metal), with
-# the header tests/backends/metal_stdlib.h for its library. Debian and Ubuntu on x86-64.
+# matrices; like tools/mesa.sh's driver it runs on a libc of its own. clang stands for Apple's compiler
+# (Metal), with the header tests/backends/metal_stdlib.h for its library. What runs is kept in
+# .drivers/compilers; remove that folder to take newer ones. Debian and Ubuntu on x86-64.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/lib.sh
