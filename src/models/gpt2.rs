@@ -76,16 +76,10 @@ fn conv1d(at: &mut Scope, name: &str, x: Value, n_out: usize) -> Result<Value> {
 
 impl Decoder for Gpt2 {
     const TABLES: [&str; 2] = TABLES;
+    const POSITIONS: Option<&'static str> = Some("wpe.weight");
 
     fn sizes(&self) -> Sizes {
         self.sizes
-    }
-
-    fn embed(&self, at: &mut Scope, ids: Value, sequence: &Sequence) -> Result<Value> {
-        let Sizes { vocab_size, max_tokens, hidden_size, .. } = self.sizes;
-        let words = at.table(TABLES[1], vocab_size, hidden_size)?;
-        let positions = at.table("wpe.weight", max_tokens, hidden_size)?;
-        sequence.embed(at, ids, words, Some(positions), 1.0)
     }
 
     fn layer_name(&self, layer: usize) -> String {

@@ -22,14 +22,19 @@ pub trait Decoder {
     /// The output matrix and the word table.
     const TABLES: [&str; 2] = TABLES;
 
+    /// The learned position table, a row per token that a text may have, where there is one.
+    const POSITIONS: Option<&'static str> = None;
+
     /// Its sizes.
     fn sizes(&self) -> Sizes;
 
-    /// Token ids u32 [batch, tokens] to the input of layer 0: rows of the word table.
+    /// Token ids u32 [batch, tokens] to the input of layer 0: rows of the word table, and of
+    /// the positions' where there is one.
     fn embed(&self, at: &mut Scope, ids: Value, sequence: &Sequence) -> Result<Value> {
-        let Sizes { vocab_size, hidden_size, .. } = self.sizes();
+        let Sizes { vocab_size, max_tokens, hidden_size, .. } = self.sizes();
         let words = at.table(Self::TABLES[1], vocab_size, hidden_size)?;
-        sequence.embed(at, ids, words, None, 1.0)
+        let positions = Self::POSITIONS.map(|name| at.table(name, max_tokens, hidden_size));
+        sequence.embed(at, ids, words, positions.transpose()?, 1.0)
     }
 
     /// The name of a layer.
