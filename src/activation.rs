@@ -64,6 +64,12 @@ impl Activation {
         Self::Sigmoid,
     ];
 
+    /// Any, [`None`](Self::None) included, from a number of any size.
+    pub(crate) fn of_number(n: usize) -> Self {
+        let n = n % (Self::ALL.len() + 1);
+        n.checked_sub(1).map_or(Self::None, |i| Self::ALL[i])
+    }
+
     /// Our name, under which the op is registered; `none` for [`None`](Self::None).
     pub const fn name(self) -> &'static str {
         match self {

@@ -120,6 +120,10 @@ impl Op for CrossEntropy {
         Ok(vec![Tensor::f32(targets.shape(), rows.map(loss).collect())?])
     }
 
+    fn drawn(&self, rng: &mut Rng) -> Option<Arc<dyn Op>> {
+        Some(Arc::new(Self { smoothing: rng.uniform() as f32, ..self.clone() }))
+    }
+
     fn cost(&self, call: &Call<'_>) -> Cost {
         Cost::new(5.0 * call.input(X).shape.numel() as f64, call)
     }

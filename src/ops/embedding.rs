@@ -196,6 +196,10 @@ impl Op for Embedding {
         vec![self.offset]
     }
 
+    fn drawn(&self, rng: &mut Rng) -> Option<Arc<dyn Op>> {
+        Some(Arc::new(Self { scale: rng.normal(), ..self.clone() }))
+    }
+
     fn cost(&self, call: &Call<'_>) -> Cost {
         let y = call.output(0);
         let tables = 1 + usize::from(call.has(POSITIONS)) + usize::from(call.has(SEGMENTS));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::kernel::{Dispatch, Needs, Part, Precision, Stage};
 use super::request::Request;
+use super::rng::Rng;
 use super::rounds::most_rounds;
 use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
@@ -78,6 +79,12 @@ pub trait Op: fmt::Debug + Send + Sync + Any {
     /// The same op reading operand `i` at a column of wider rows, for projections that are
     /// packed side by side; `None` where the operand must stand alone.
     fn at_column(&self, _i: usize, _column: usize) -> Option<Arc<dyn Op>> {
+        None
+    }
+
+    /// The same op with other attributes, for the same operands: what random cases try besides
+    /// shapes. `None` where there is nothing to draw.
+    fn drawn(&self, _rng: &mut Rng) -> Option<Arc<dyn Op>> {
         None
     }
 

@@ -1,5 +1,6 @@
-//! Cases of shapes drawn at random, from an op's own: dimensions that are alike stay alike, values
-//! are drawn from the case's, and what the op's checks or its reference refuse is drawn again.
+//! Cases drawn at random from an op's own. Dimensions that are alike stay alike, values are drawn from
+//! the case's, optional operands go now and then, attributes are the op's to draw, and what the op's
+//! checks or its reference refuse is drawn again.
 
 use std::collections::BTreeMap;
 
@@ -36,8 +37,13 @@ fn attempt(from: &Case, seed: u64, rng: &mut Rng) -> Result<Option<Case>> {
     let mut drawn = BTreeMap::new();
     let mut inputs = Vec::new();
     let (mut total, mut shapes) = (0, Vec::new());
+    let op = if rng.below(2) == 0 { from.op.drawn(rng) } else { None };
+    let narrow = if from.op.stores_f16(0) { rng.below(2) == 0 } else { from.narrow };
+    let mut changed = op.is_some() || narrow != from.narrow;
     for tensor in &from.inputs {
-        let Some(tensor) = tensor else {
+        let left_out = rng.below(8) == 0;
+        let Some(tensor) = tensor.as_ref().filter(|_| !left_out) else {
+            changed |= tensor.is_some();
             inputs.push(None);
             continue;
         };
@@ -55,11 +61,19 @@ fn attempt(from: &Case, seed: u64, rng: &mut Rng) -> Result<Option<Case>> {
         shapes.push(shape.to_string());
         inputs.push(Some(resampled(tensor, shape, rng)?));
     }
-    if drawn.iter().all(|(old, new)| old == new) {
+    changed |= drawn.iter().any(|(old, new)| old != new);
+    if !changed {
         return Ok(None);
     }
-    let label = format!("random {seed}: {}, now {}", from.label, shapes.join(" "));
-    let mut case = Case { label, inputs, ..from.clone() };
+    let mut label = format!("random {seed}: {}, now {}", from.label, shapes.join(" "));
+    if let Some(op) = &op {
+        label = format!("{label} of {op:?}");
+    }
+    if narrow {
+        label.push_str(", to f16");
+    }
+    let op = op.unwrap_or_else(|| from.op.clone());
+    let mut case = Case { label, op, inputs, narrow, ..from.clone() };
     // The op's own checks, for any device.
     case.with_call(&Caps::baseline(), |_| ())?;
     let results = case.reference()?;
@@ -113,4 +127,44 @@ fn tolerance(old: &Tolerance, results: &[Tensor]) -> Result<Tolerance> {
         new.nmse = f64::INFINITY;
     }
     Ok(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::ops::{Attention, Matmul, find};
+
+    fn drawn(op: &str) -> Vec<Case> {
+        let entry = find(op).expect("a registered op");
+        let cases = random_cases(&(entry.cases)(), 150, 5);
+        assert_eq!(cases.len(), 150);
+        cases
+    }
+
+    #[test]
+    fn a_seed_draws_attributes_operands_and_storage_besides_shapes() {
+        let (mut masks, mut windows, mut storage) =
+            (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for case in drawn("attention") {
+            let op = case.op.downcast::<Attention>().expect("an attention");
+            windows.insert((op.causal, op.window.is_some(), op.ahead > 0, op.softcap.is_some()));
+            masks.insert(case.inputs.iter().map(Option::is_some).collect::<Vec<_>>());
+            storage.insert(case.narrow);
+        }
+        // Ahead goes with a window that is not causal.
+        assert_eq!(windows.len(), 10, "{windows:?}");
+        assert!(masks.len() >= 5, "{masks:?}");
+        assert_eq!(storage.len(), 2);
+        let of = |case: &Case| case.op.downcast::<Matmul>().expect("a product").activation;
+        let activations: BTreeSet<_> = drawn("matmul").iter().map(|c| of(c).code()).collect();
+        assert_eq!(activations.len(), 8);
+    }
+
+    #[test]
+    fn a_seed_draws_the_same_every_time() {
+        let labels = || drawn("matmul").into_iter().map(|c| c.label).collect::<Vec<_>>();
+        assert_eq!(labels(), labels());
+    }
 }

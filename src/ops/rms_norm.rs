@@ -134,6 +134,10 @@ impl Op for RmsNorm {
         Ok(results)
     }
 
+    fn drawn(&self, rng: &mut Rng) -> Option<Arc<dyn Op>> {
+        Some(Arc::new(Self { unit_offset: rng.below(2) == 0, ..self.clone() }))
+    }
+
     fn cost(&self, call: &Call<'_>) -> Cost {
         Cost::new(4.0 * call.input(X).shape.numel() as f64, call)
     }

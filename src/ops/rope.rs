@@ -240,6 +240,12 @@ impl Op for Rope {
         vec![self.offset]
     }
 
+    fn drawn(&self, rng: &mut Rng) -> Option<Arc<dyn Op>> {
+        let pairing = if rng.below(2) == 0 { Pairing::GptJ } else { Pairing::Neox };
+        let offset = Dim::Const(rng.below(4));
+        Some(Arc::new(Self { pairing, offset, ..self.clone() }))
+    }
+
     fn cost(&self, call: &Call<'_>) -> Cost {
         let y = call.output(0);
         Cost { flops: 3.0 * y.shape.numel() as f64, bytes: 2.0 * y.bytes() as f64 }

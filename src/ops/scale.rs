@@ -83,6 +83,11 @@ impl Op for Scale {
         Ok(vec![Tensor::f32(x.shape(), x.as_f32()?.iter().map(scaled).collect())?])
     }
 
+    fn drawn(&self, rng: &mut Rng) -> Option<Arc<dyn Op>> {
+        let cap = (rng.below(2) == 0).then_some(2.5);
+        Some(Arc::new(Self { scale: rng.normal(), cap }))
+    }
+
     fn cost(&self, call: &Call<'_>) -> Cost {
         Cost::new(call.output(0).shape.numel() as f64, call)
     }

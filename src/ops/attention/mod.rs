@@ -33,6 +33,7 @@ use problem::{Extent, View};
 use split::Split;
 
 use super::op::{Args, Call, Cost, Entry, Kernel, Op};
+use super::rng::Rng;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, Shape, Sizes, SymMeta, Tensor};
 
@@ -301,6 +302,18 @@ impl Op for Attention {
             _ => return None,
         }
         Some(Arc::new(op))
+    }
+
+    fn drawn(&self, rng: &mut Rng) -> Option<Arc<dyn Op>> {
+        let causal = rng.below(2) == 0;
+        let window = (rng.below(2) == 0).then(|| 1 + rng.below(40));
+        let two_sided = window.is_some() && !causal && rng.below(2) == 0;
+        let softcap = (rng.below(3) == 0).then_some(2.5);
+        let ahead = if two_sided { rng.below(40) } else { 0 };
+        // A cache says by its offset which keys there are.
+        let q_offset =
+            if self.cached { self.q_offset } else { Dim::Const(rng.below(2) * rng.below(40)) };
+        Some(Arc::new(Self { causal, window, ahead, softcap, q_offset, ..self.clone() }))
     }
 
     fn dims(&self) -> Vec<Dim> {

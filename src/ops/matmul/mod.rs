@@ -34,6 +34,7 @@ use tiled::Tiled;
 use super::activation::Activation;
 use super::op::{Args, Built, Call, Cost, Entry, Kernel, Op};
 use super::request::Request;
+use super::rng::Rng;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, SymMeta, Tensor};
 
@@ -196,6 +197,11 @@ impl Op for Matmul {
 
     fn run_cpu(&self, args: &Args<'_>) -> Result<Vec<Tensor>> {
         cpu::fast(self, args)
+    }
+
+    fn drawn(&self, rng: &mut Rng) -> Option<Arc<dyn Op>> {
+        let activation = Activation::of_number(rng.below(64));
+        Some(Arc::new(Self { activation, ..self.clone() }))
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {
