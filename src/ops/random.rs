@@ -16,6 +16,8 @@ const LARGEST: usize = 1 << 15;
 /// Elements of results below which a mean over them says nothing that each one's bound does not:
 /// a drawn case may have a few small ones alone.
 const FEW: usize = 256;
+/// Results of a smaller magnitude lose digits in f16, whatever the kernel.
+const SMALL: f64 = 1e-2;
 /// Draws before a case is given up.
 const TRIES: usize = 50;
 
@@ -77,6 +79,9 @@ fn attempt(from: &Case, seed: u64, rng: &mut Rng) -> Result<Option<Case>> {
     // The op's own checks, for any device.
     case.with_call(&Caps::baseline(), |_| ())?;
     let results = case.reference()?;
+    if case.narrow && !from.narrow && largest(&results)? < SMALL {
+        return Ok(None);
+    }
     case.tolerance = tolerance(&from.tolerance, &results)?;
     Ok(Some(case))
 }
@@ -108,18 +113,23 @@ fn resampled(tensor: &Tensor, shape: Shape, rng: &mut Rng) -> Result<Tensor> {
     Tensor::f32(shape, (0..count).map(value).collect())?.cast(tensor.dtype())
 }
 
+/// The largest finite magnitude.
+fn largest(results: &[Tensor]) -> Result<f64> {
+    let mut largest = 0f64;
+    for result in results {
+        let finite = |v: &f32| v.is_finite().then(|| f64::from(v.abs()));
+        largest = result.to_f32()?.iter().filter_map(finite).fold(largest, f64::max);
+    }
+    Ok(largest)
+}
+
 /// Bounds per element belong to the old operands: what stands in for them is as wide as a sum of
 /// so many terms of the results' size needs.
 fn tolerance(old: &Tolerance, results: &[Tensor]) -> Result<Tolerance> {
     let mut new = old.clone();
     if new.bound.take().is_some() {
-        let mut largest = 0f64;
-        for result in results {
-            let finite = |v: &f32| v.is_finite().then(|| f64::from(v.abs()));
-            largest = result.to_f32()?.iter().filter_map(finite).fold(largest, f64::max);
-        }
         new.nmse = new.nmse.max(1e-9);
-        new.abs = new.abs.max(1e-5 * largest.max(1.0));
+        new.abs = new.abs.max(1e-5 * largest(results)?.max(1.0));
         new.rel = new.rel.max(1e-4);
     }
     let elements: usize = results.iter().map(|r| r.shape().numel()).sum();
@@ -139,7 +149,8 @@ mod tests {
     fn drawn(op: &str) -> Vec<Case> {
         let entry = find(op).expect("a registered op");
         let cases = random_cases(&(entry.cases)(), 150, 5);
-        assert_eq!(cases.len(), 150);
+        // Some seeds draw nothing that the op takes.
+        assert!(cases.len() > 100, "{} cases", cases.len());
         cases
     }
 

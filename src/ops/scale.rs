@@ -84,8 +84,8 @@ impl Op for Scale {
     }
 
     fn drawn(&self, rng: &mut Rng) -> Option<Arc<dyn Op>> {
-        let cap = (rng.below(2) == 0).then_some(2.5);
-        Some(Arc::new(Self { scale: rng.normal(), cap }))
+        // A case without cap is held to the last bit.
+        Some(Arc::new(Self { scale: rng.normal(), cap: self.cap.map(|_| 2.5) }))
     }
 
     fn cost(&self, call: &Call<'_>) -> Cost {
