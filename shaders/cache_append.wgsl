@@ -44,6 +44,8 @@ fn main(
         return;
     }
     let to = (row / params.tokens * params.context + position) * params.words + word;
-    keep_k(to, row * params.k_row + params.k_column + word * PER_WORD);
-    keep_v(to, row * params.v_row + params.v_column + word * PER_WORD);
+    let of_k = row * params.k_row + params.k_column + word * PER_WORD;
+    let of_v = row * params.v_row + params.v_column + word * PER_WORD;
+    keep_k(to, k[of_k], k[of_k + PER_WORD - 1u]);
+    keep_v(to, v[of_v], v[of_v + PER_WORD - 1u]);
 }

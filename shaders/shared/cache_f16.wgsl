@@ -21,10 +21,10 @@ fn halves(low: f32, high: f32) -> u32 {
     return half_bits(low) | (half_bits(high) << 16u);
 }
 
-fn keep_k(to: u32, from_k: u32) {
-    k_cache[to] = halves(k[from_k], k[from_k + 1u]);
+fn keep_k(word: u32, first: f32, second: f32) {
+    k_cache[word] = halves(first, second);
 }
 
-fn keep_v(to: u32, from_v: u32) {
-    v_cache[to] = halves(v[from_v], v[from_v + 1u]);
+fn keep_v(word: u32, first: f32, second: f32) {
+    v_cache[word] = halves(first, second);
 }

@@ -149,10 +149,17 @@ impl HostSession {
             .collect::<Result<Vec<_>>>()?;
         let tensors: Vec<_> = operands.iter().map(Option::as_deref).collect();
         let args = Args { op: node.op.name(), tensors: &tensors, sizes };
-        match in_place.is_empty() {
-            true => node.op.run_cpu(&args),
-            false => node.op.update_cpu(&args, &mut written).map(|()| written),
+        if in_place.is_empty() {
+            return node.op.run_cpu(&args);
         }
+        let mut others = node.op.update_cpu(&args, &mut written)?.into_iter();
+        let mut written: Vec<_> = written.into_iter().map(Some).collect();
+        let result = |i| match in_place.iter().position(|(result, _)| *result == i) {
+            Some(state) => written[state].take(),
+            None => others.next(),
+        };
+        let results: Option<_> = (0..node.outputs.len()).map(result).collect();
+        results.ok_or_else(|| Error::op(node.op.name(), "gave too few results"))
     }
 }
 

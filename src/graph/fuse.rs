@@ -9,7 +9,10 @@ use std::sync::Arc;
 use super::node::{Graph, Node, Source, Value, ValueInfo};
 use super::weight::Weight;
 use crate::error::Result;
-use crate::ops::{Activate, Activation, Add, Gated, LayerNorm, Layout, Matmul, Op, RmsNorm, Rope};
+use crate::ops::{
+    Activate, Activation, Add, CacheAppend, Gated, LayerNorm, Layout, Matmul, Op, RmsNorm, Rope,
+    RopeAppend,
+};
 
 /// A rewrite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +24,8 @@ pub enum Fusion {
     /// Query, key and value projections of one input: one matmul with stacked weights, whose
     /// columns are read in place by attention, rotations and caches.
     Qkv,
+    /// Rotations of packed queries and keys, then both caches: one pass.
+    RopeAppend,
     /// Rotations of queries and keys that lie side by side: one rotation.
     RopePair,
     /// Gate and up projections of one input: one matmul with stacked weights.
@@ -33,10 +38,11 @@ pub enum Fusion {
 
 impl Fusion {
     /// Every rewrite, in the order they run.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Bias,
         Self::Activation,
         Self::Qkv,
+        Self::RopeAppend,
         Self::RopePair,
         Self::GateUp,
         Self::Residual,
@@ -49,6 +55,7 @@ impl Fusion {
             Self::Bias => "bias",
             Self::Activation => "activation",
             Self::Qkv => "qkv",
+            Self::RopeAppend => "rope_append",
             Self::RopePair => "rope_pair",
             Self::GateUp => "gate_up",
             Self::Residual => "residual",
@@ -62,6 +69,7 @@ impl Fusion {
             Self::Bias => bias(graph, at),
             Self::Activation => activation(graph, at),
             Self::Qkv => return qkv(graph, at),
+            Self::RopeAppend => rope_append(graph, at),
             Self::RopePair => rope_pair(graph, at),
             Self::GateUp => return gate_up(graph, at),
             Self::Residual => residual(graph, at),
@@ -355,6 +363,47 @@ fn qkv(graph: &mut Rewrite, at: usize) -> Result<bool> {
         graph.read_at(reader, i, packed, column);
     }
     Ok(true)
+}
+
+/// A cache that takes rotated keys and values out of the value whose queries are rotated alike.
+fn rope_append(graph: &mut Rewrite, at: usize) -> Option<()> {
+    let append = graph.op::<CacheAppend>(at)?.clone();
+    let [k_cache, v_cache, k, x] = [0, 1, 2, 3].map(|i| graph.operand(at, i));
+    let of_keys = graph.sole::<Rope>(k?)?;
+    let keys = graph.op::<Rope>(of_keys)?.clone();
+    let operands = graph.nodes[of_keys].as_ref()?.inputs.clone();
+    if operands.first() != Some(&x)
+        || append.k_column != 0
+        || !RopeAppend::takes(keys.head_dim, keys.rotary_dim)
+    {
+        return None;
+    }
+    let alike = |other: &usize| {
+        let like = |op: &Rope| Rope { n_heads: keys.n_heads, column: keys.column, ..op.clone() };
+        *other != of_keys
+            && graph.op::<Rope>(*other).is_some_and(|op| like(op) == keys)
+            && graph.nodes[*other].as_ref().is_some_and(|n| n.inputs == operands)
+    };
+    let of_queries = (0..at).find(alike)?;
+    let op = RopeAppend {
+        rope: graph.op::<Rope>(of_queries)?.clone(),
+        n_kv_heads: keys.n_heads,
+        k_column: keys.column,
+        v_column: append.v_column,
+        past: append.offset,
+    };
+    let q = graph.nodes[of_queries].as_ref()?.outputs.first().copied()?;
+    // Queries come out with the caches, so nobody may want them earlier.
+    if graph.nodes[..at].iter().flatten().any(|n| n.inputs.contains(&Some(q))) {
+        return None;
+    }
+    graph.nodes[of_queries] = None;
+    graph.nodes[of_keys] = None;
+    let node = graph.nodes[at].as_mut()?;
+    node.op = Arc::new(op);
+    node.inputs = [k_cache, v_cache].into_iter().chain(operands).collect();
+    node.outputs.push(q);
+    Some(())
 }
 
 /// Rotations of neighbouring heads of one value by the same angles, as of queries and keys.

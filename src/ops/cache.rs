@@ -143,7 +143,7 @@ impl Op for CacheAppend {
         Ok(caches.into())
     }
 
-    fn update_cpu(&self, args: &Args<'_>, states: &mut [Tensor]) -> Result<()> {
+    fn update_cpu(&self, args: &Args<'_>, states: &mut [Tensor]) -> Result<Vec<Tensor>> {
         let offset = self.offset.eval(args.sizes);
         let news = [(args.need(K)?, self.k_column), (args.need(V)?, self.v_column)];
         for (cache, (new, column)) in states.iter_mut().zip(news) {
@@ -169,7 +169,7 @@ impl Op for CacheAppend {
                 }
             }
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn dims(&self) -> Vec<Dim> {

@@ -71,8 +71,9 @@ pub trait Op: fmt::Debug + Send + Sync + Any {
     }
 
     /// The CPU path of an op with [`in_place`](Op::in_place) results: `states` are those
-    /// operands, in that list's order, to be changed; in `args` they are absent.
-    fn update_cpu(&self, _args: &Args<'_>, _states: &mut [Tensor]) -> Result<()> {
+    /// operands, in that list's order, to be changed; in `args` they are absent. Gives the other
+    /// results, in order.
+    fn update_cpu(&self, _args: &Args<'_>, _states: &mut [Tensor]) -> Result<Vec<Tensor>> {
         Err(Error::op(self.name(), "has no results in place"))
     }
 

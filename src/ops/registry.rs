@@ -3,8 +3,8 @@
 use super::op::Entry;
 use super::{
     activation, add, argmax, attention, cache, column, cross_entropy, embedding, gated, gather,
-    layer_norm, matmul, padded_positions, pool, positions, rms_norm, rope, sample, scale, softmax,
-    splade,
+    layer_norm, matmul, padded_positions, pool, positions, rms_norm, rope, rope_append, sample,
+    scale, softmax, splade,
 };
 use crate::error::{Error, Result};
 
@@ -38,6 +38,7 @@ pub fn registry() -> &'static [&'static Entry] {
         &positions::ENTRY,
         &rms_norm::ENTRY,
         &rope::ENTRY,
+        &rope_append::ENTRY,
         &sample::ENTRY,
         &scale::ENTRY,
         &softmax::ENTRY,
