@@ -2,7 +2,7 @@ enable wgpu_cooperative_matrix;
 // y = act(x weight + bias) + residual on matrix units: products of f16, sums of f32.
 //
 // x: [batch, m, k], or [batch, k, m] if X_TRANSPOSED, f32 or f16; weight: [k, n], or [n, k] if
-// W_TRANSPOSED, optionally per batch, f32, f16 or bf16; y: [batch, m, n] f32. What is not f16 is
+// W_TRANSPOSED, optionally per batch, f32, f16 or bf16; y: [batch, m, n], f32 or f16. What is not f16 is
 // rounded to it while it is staged, and saturates.
 //
 // A workgroup computes TILE_M x TILE_N elements of y, its four subgroups a quarter each: BLOCK x
@@ -12,8 +12,8 @@ enable wgpu_cooperative_matrix;
 // registers while this one is multiplied.
 //
 // Matrices can only be stored whole and have no known order of elements, so they go out before
-// bias, activation and residual: to y if the tile lies inside it, else to a slot of scratch. Each
-// subgroup then reads its own part back and finishes it, whole lines at a time. (Through workgroup
+// bias, activation and residual: to y if it is f32 and as wide as the product and the tile lies inside
+// it, else to a slot of scratch. Each subgroup then reads its own part back and finishes it, whole lines at a time. (Through workgroup
 // memory instead, the driver of an H200 makes the loop over slabs take half again as long.)
 //
 // Safety: octs are read with the number of elements left before the end of their row (0 when the
@@ -27,6 +27,7 @@ enable wgpu_cooperative_matrix;
 #import oct_weight_f32
 #import matmul_epilogue
 #import slab_quads
+#import sums_to_y
 
 const X_TRANSPOSED: bool = false;
 const W_TRANSPOSED: bool = true;
@@ -207,7 +208,7 @@ fn main(
 
     // Stores want rows of 16-byte groups. Slots: of all tiles if they are not, else of the last
     // column and the last row of tiles, which alone may reach over the edge.
-    let aligned = ((params.y_row_stride | params.n_offset) & 3u) == 0u;
+    let aligned = STRAIGHT & (((params.y_row_stride | params.n_offset) & 3u) == 0u);
     let inside = (row0 + TILE <= params.m) & (column0 + TILE <= params.n);
     let first = (sample * params.m + row0 + part_row) * params.y_row_stride + column0 + part_column;
     let corner = first + params.n_offset;
@@ -216,8 +217,7 @@ fn main(
         for (var i = 0u; i < BLOCK; i++) { // unroll
             for (var j = 0u; j < BLOCK; j++) { // unroll
                 let at = corner + i * FRAGMENT * stride + j * FRAGMENT;
-                let out = sums[i * BLOCK + j];
-                coopStoreT(out, &y[at], stride);
+                store_to_y(at, sums[i * BLOCK + j], stride);
             }
         }
         if (ACT == 0u && !HAS_BIAS && !HAS_RESIDUAL) {
@@ -228,7 +228,7 @@ fn main(
             var held: array<f32, HELD>;
             for (var i = 0u; i < HELD; i++) { // unroll
                 let at = e + i * SUBGROUP;
-                held[i] = y[corner + at / PART * stride + at % PART];
+                held[i] = f32(y[corner + at / PART * stride + at % PART]);
             }
             for (var i = 0u; i < HELD; i++) { // unroll
                 let at = e + i * SUBGROUP;
@@ -251,6 +251,17 @@ fn main(
         }
     }
     storageBarrier(); // the subgroup's part of the slot is in place
+    if (GATED) {
+        for (var e = lane; e < PART * PART / 2u; e += SUBGROUP) {
+            let row = part_row + e / (PART / 2u);
+            let column = part_column + e % (PART / 2u) * 2u;
+            if ((row0 + row < params.m) & (column0 + column < params.n)) {
+                let at = slot * TILE * TILE + row * TILE + column;
+                finish_pair(sample, row0 + row, column0 + column, scratch[at], scratch[at + 1u]);
+            }
+        }
+        return;
+    }
     for (var e = lane; e < PART * PART; e += SUBGROUP) {
         let row = e / PART;
         let column = e % PART;

@@ -95,7 +95,11 @@ fn main(
         let row = i / COLS;
         let c = column + i % COLS;
         if (row < params.m && c < params.n) {
-            finish(sample, row, c, sh_totals[i / 4u][i % 4u]);
+            if (!GATED) {
+                finish(sample, row, c, sh_totals[i / 4u][i % 4u]);
+            } else if (c % 2u == 0u) {
+                finish_pair(sample, row, c, sh_totals[i / 4u][i % 4u], sh_totals[i / 4u][i % 4u + 1u]);
+            }
         }
     }
 }

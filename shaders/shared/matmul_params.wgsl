@@ -8,7 +8,7 @@ struct Params {
     k: u32,
     batch: u32,
     w_batch_stride: u32, // 0: one weight for every batch
-    y_row_stride: u32,   // columns of the whole y
+    y_row_stride: u32,   // columns of the whole y: half those of the product, if gated
     n_offset: u32,
     batch_offset: u32,   // added to b for x and y
 }

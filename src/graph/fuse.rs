@@ -30,6 +30,9 @@ pub enum Fusion {
     RopePair,
     /// Gate and up projections of one input: one matmul with stacked weights.
     GateUp,
+    /// A packed projection then a gate: the gate is applied in the matmul's epilogue, whose weight
+    /// has gates and what they scale in turn.
+    Gated,
     /// `matmul` then `add` of a value of the same shape: added in the matmul's epilogue.
     Residual,
     /// `add` then a norm: the norm adds, and gives the sum too where it is used again.
@@ -38,13 +41,14 @@ pub enum Fusion {
 
 impl Fusion {
     /// Every rewrite, in the order they run.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Bias,
         Self::Activation,
         Self::Qkv,
         Self::RopeAppend,
         Self::RopePair,
         Self::GateUp,
+        Self::Gated,
         Self::Residual,
         Self::ResidualNorm,
     ];
@@ -58,6 +62,7 @@ impl Fusion {
             Self::RopeAppend => "rope_append",
             Self::RopePair => "rope_pair",
             Self::GateUp => "gate_up",
+            Self::Gated => "gated",
             Self::Residual => "residual",
             Self::ResidualNorm => "residual_norm",
         }
@@ -72,6 +77,7 @@ impl Fusion {
             Self::RopeAppend => rope_append(graph, at),
             Self::RopePair => rope_pair(graph, at),
             Self::GateUp => return gate_up(graph, at),
+            Self::Gated => return gated(graph, at),
             Self::Residual => residual(graph, at),
             Self::ResidualNorm => residual_norm(graph, at),
         }
@@ -195,7 +201,9 @@ fn residual(graph: &mut Rewrite, at: usize) -> Option<()> {
     }
     let free = |x: Value| {
         let from = graph.sole::<Matmul>(x)?;
-        graph.operand(from, MATMUL_RESIDUAL).is_none().then_some(from)
+        let free =
+            graph.operand(from, MATMUL_RESIDUAL).is_none() && !graph.op::<Matmul>(from)?.gated;
+        free.then_some(from)
     };
     let (from, other) = match (free(a), free(b)) {
         (Some(from), _) => (from, b),
@@ -305,7 +313,7 @@ impl Rewrite {
             self.nodes[part.at] = None;
         }
         self.nodes[place] = Some(Node {
-            op: Arc::new(Matmul { layout: Layout::Nt, activation: Activation::None }),
+            op: Arc::new(Matmul::linear()),
             inputs: vec![Some(first.x), Some(weight), bias, None],
             outputs: vec![out],
             layer,
@@ -449,6 +457,27 @@ fn gate_up(graph: &mut Rewrite, at: usize) -> Result<bool> {
     if let Some(node) = &mut graph.nodes[at] {
         // One packed operand, gate first.
         node.inputs = vec![Some(value), None];
+    }
+    Ok(true)
+}
+
+fn gated(graph: &mut Rewrite, at: usize) -> Result<bool> {
+    let Some(activation) = graph.op::<Gated>(at).map(|op| op.activation) else { return Ok(false) };
+    let (Some(packed), None) = (graph.operand(at, 0), graph.operand(at, 1)) else {
+        return Ok(false);
+    };
+    let Some(Projection { at: from, x, weight, bias }) = graph.projection(packed) else {
+        return Ok(false);
+    };
+    let weight = graph.graph.weight(weight.interleaved()?);
+    let bias = match bias {
+        None => None,
+        Some(bias) => Some(graph.graph.weight(bias.interleaved()?)),
+    };
+    graph.nodes[from] = None;
+    if let Some(node) = &mut graph.nodes[at] {
+        node.op = Arc::new(Matmul { activation, gated: true, ..Matmul::linear() });
+        node.inputs = vec![Some(x), Some(weight), bias, None];
     }
     Ok(true)
 }

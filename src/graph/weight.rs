@@ -48,6 +48,8 @@ pub struct Weight {
     name: String,
     meta: Meta,
     pieces: Vec<Piece>,
+    /// Whether rows of the first half and of the second come in turn.
+    interleaved: bool,
     /// Whether a format was asked for that its rows cannot be stored in.
     refused: bool,
 }
@@ -80,7 +82,7 @@ impl Weight {
         let origin = source.origin().unwrap_or_else(unique_origin);
         let piece =
             Piece { source, origin, dtype: meta.dtype, first: 0, numel: meta.shape.numel() };
-        Self { name: name.into(), meta, pieces: vec![piece], refused: false }
+        Self { name: name.into(), meta, pieces: vec![piece], interleaved: false, refused: false }
     }
 
     /// A weight whose values are given.
@@ -114,6 +116,7 @@ impl Weight {
         for part in rest {
             let shape = part.meta.shape;
             let fits = part.meta.dtype == first.meta.dtype
+                && !(part.interleaved || first.interleaved)
                 && shape.rank() == dims.len()
                 && shape.rank() > 0
                 && shape.dims()[1..] == dims[1..];
@@ -127,14 +130,25 @@ impl Weight {
         let meta = Meta { shape: Shape::new(&dims)?, dtype: first.meta.dtype };
         let pieces = parts.iter().flat_map(|p| p.pieces.iter().cloned()).collect();
         let refused = parts.iter().any(|p| p.refused);
-        Ok(Self { name: names.join("+"), meta, pieces, refused })
+        Ok(Self { name: names.join("+"), meta, pieces, interleaved: false, refused })
+    }
+
+    /// The same rows in another order: the first of the first half, the first of the second half,
+    /// the second of each and so on. Errors when their number is odd.
+    pub fn interleaved(&self) -> Result<Self> {
+        let rows = self.meta.shape.dims().first().copied().unwrap_or(1);
+        if !rows.is_multiple_of(2) || self.interleaved {
+            let message = format!("{} has no halves whose rows could take turns", self.meta);
+            return Err(Error::tensor(&self.name, message));
+        }
+        Ok(Self { interleaved: true, ..self.clone() })
     }
 
     /// Some rows (first dimension) of this weight, for checkpoints that store several
     /// projections in one tensor. Errors when there are fewer rows.
     pub fn rows(&self, range: Range<usize>) -> Result<Self> {
         let mut dims = self.meta.shape.dims().to_vec();
-        let [piece] = self.pieces.as_slice() else {
+        let ([piece], false) = (self.pieces.as_slice(), self.interleaved) else {
             return Err(Error::tensor(&self.name, "is stacked; rows are taken before stacking"));
         };
         match dims.first_mut() {
@@ -151,7 +165,7 @@ impl Weight {
             numel: meta.shape.numel(),
             ..piece.clone()
         };
-        Ok(Self { name: self.name.clone(), meta, pieces: vec![piece], refused: self.refused })
+        Ok(Self { meta, pieces: vec![piece], ..self.clone() })
     }
 
     /// The same weight under another name, as messages and pictures give it.
@@ -198,12 +212,39 @@ impl Weight {
     pub(super) fn key(&self) -> (String, DType) {
         let origin = |p: &Piece| format!("{}@{}+{}", p.origin, p.first, p.numel);
         let origins: Vec<_> = self.pieces.iter().map(origin).collect();
-        (origins.join("+"), self.meta.dtype)
+        let order = if self.interleaved { "in turn " } else { "" };
+        (format!("{order}{}", origins.join("+")), self.meta.dtype)
     }
 
     /// Fills `out` with elements from `first` on, as `dtype`, converting where the source's
     /// differs.
     fn elements(&self, first: usize, dtype: DType, out: &mut [u8]) -> Result<()> {
+        if !self.interleaved {
+            return self.stacked(first, dtype, out);
+        }
+        let size = dtype.size();
+        let rows = self.meta.shape.dims().first().copied().unwrap_or(1).max(1);
+        let row = (self.meta.shape.numel() / rows).max(1);
+        let end = first + out.len() / size;
+        for half in 0..2 {
+            // Rows of this half among those asked for lie side by side in it.
+            let from = (first / row + 1 - half) / 2;
+            let to = (end.div_ceil(row) + 1 - half) / 2;
+            let mut bytes = vec![0; to.saturating_sub(from) * row * size];
+            self.stacked((half * rows / 2 + from) * row, dtype, &mut bytes)?;
+            for (i, bytes) in (from..to).zip(bytes.chunks_exact(row * size)) {
+                let start = (2 * i + half) * row;
+                let (a, b) = (start.max(first), (start + row).min(end));
+                if a < b {
+                    out[(a - first) * size..(b - first) * size]
+                        .copy_from_slice(&bytes[(a - start) * size..(b - start) * size]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stacked(&self, first: usize, dtype: DType, out: &mut [u8]) -> Result<()> {
         let size = dtype.size();
         let (mut first, mut out) = (first, out);
         for piece in &self.pieces {

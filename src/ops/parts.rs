@@ -13,7 +13,12 @@ pub fn rows_per_part(meta: Meta, max_binding: u64) -> Option<usize> {
     }
     let row = largest / meta.shape.dims().first().copied().unwrap_or(1).max(1);
     let rows = max_binding as usize / row.max(1);
-    Some(if rows >= 16 { rows / 16 * 16 } else { rows.max(1) })
+    Some(match rows {
+        16.. => rows / 16 * 16,
+        // Rows of gated products come in pairs.
+        2.. => rows / 2 * 2,
+        _ => 1,
+    })
 }
 
 /// The parts of `total` rows, `rows` at a time.

@@ -25,7 +25,7 @@ fn check(gpu: &Gpu, op: &Matmul, inputs: &[Option<Tensor>], options: RunOptions<
 fn a_weight_in_parts_gives_the_same_columns() {
     let gpu = common::open(GpuOptions { checked: true, ..GpuOptions::default() });
     let mut rng = Rng::new(5);
-    let op = Matmul { layout: Layout::Nt, activation: Activation::Relu };
+    let op = Matmul { activation: Activation::Relu, ..Matmul::linear() };
     for m in [1, 11] {
         for (k, dtype) in [(40, DType::F32), (40, DType::F16), (7, DType::F32), (96, DType::I8)] {
             let inputs = [
@@ -51,7 +51,7 @@ fn blocks_lie_along_the_dimension_that_is_summed_over() {
     let weight = Meta { shape: [64, 64].into(), dtype: DType::I8 };
     let inputs = [Some(Meta::f32([3, 64])), Some(weight), None, None];
     for layout in [Layout::Nt, Layout::Nn] {
-        let op = Matmul { layout, activation: Activation::None };
+        let op = Matmul::plain(layout);
         let found = infer(&op, &inputs, &Sizes::default()).map(drop).map_err(|e| e.to_string());
         let refused = "matmul: weight q8_0[64, 64] must be stored [n, k], not as in Nn";
         let want = if op.takes_blocks(1) { Ok(()) } else { Err(refused.to_owned()) };
@@ -82,7 +82,7 @@ fn a_description_by_name_builds_the_op() {
     request.finish().expect("nothing is left");
     assert_eq!(inputs.len(), 4);
     let op = op.downcast::<Matmul>().expect("a matmul");
-    assert_eq!(*op, Matmul { layout: Layout::Nt, activation: Activation::GeluErf });
+    assert_eq!(*op, Matmul { activation: Activation::GeluErf, ..Matmul::linear() });
 }
 
 #[test]

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 use tilewright::Tensor;
 use tilewright::ops::{
-    Activation, Attention, Case, LayerNorm, Layout, Matmul, Op, Outcome, Rng, Softmax, Tolerance,
-    run_cpu, verify_case, verify_cpu,
+    Attention, Case, LayerNorm, Layout, Matmul, Op, Outcome, Rng, Softmax, Tolerance, run_cpu,
+    verify_case, verify_cpu,
 };
 use tilewright::tensor::{DType, Dim, Sizes};
 
@@ -52,7 +52,7 @@ fn dot_bound(layout: Layout, x: &Tensor, weight: &Tensor) -> Vec<f64> {
         let values = t.to_f32().expect("a float tensor").iter().map(|v| v.abs()).collect();
         Some(Tensor::f32(t.shape(), values).expect("as many values as elements"))
     };
-    let op = Matmul { layout, activation: Activation::None };
+    let op = Matmul::plain(layout);
     let operands = [magnitude(x), magnitude(weight), None, None];
     let sums = run_cpu(&op, &operands, &Sizes::default()).expect("a valid product");
     let k = x.shape().last();
@@ -74,7 +74,7 @@ proptest! {
         let dims = if nt { [n, k] } else { [k, n] };
         let dtype = [DType::F32, DType::F16, DType::BF16][half];
         let weight = rng.tensor(dims).cast(dtype).expect("float to float");
-        let op = Matmul { layout, activation: Activation::None };
+        let op = Matmul::plain(layout);
         let x = rng.tensor([batch, m, k]);
         let bound = dot_bound(layout, &x, &weight);
         let inputs = vec![

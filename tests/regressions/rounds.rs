@@ -5,8 +5,7 @@
 use tilewright::Tensor;
 use tilewright::gpu::Gpu;
 use tilewright::ops::{
-    Activation, Case, CrossEntropy, Layout, Matmul, Op, Rng, RunOptions, Sample, Sampling, Softmax,
-    Tolerance, run,
+    Case, CrossEntropy, Matmul, Op, Rng, RunOptions, Sample, Sampling, Softmax, Tolerance, run,
 };
 use tilewright::tensor::Dim;
 
@@ -76,7 +75,7 @@ fn products_sum_over_more_than_25000_elements() {
     for k in [30_001, 100_003] {
         let mut positive = |dims| Some(rng.tensor_with(dims, |r| 0.5 + r.uniform() as f32));
         let inputs = vec![positive([2, k]), positive([3, k]), None, None];
-        let op = Matmul { layout: Layout::Nt, activation: Activation::None };
+        let op = Matmul::linear();
         check(&gpu, &format!("inner {k}"), op, inputs, tolerance.clone());
     }
 }

@@ -28,7 +28,7 @@ impl Plan {
     fn new(label: &'static str, layout: Layout, mnk: [usize; 3]) -> Self {
         Self {
             label,
-            op: Matmul { layout, activation: Activation::None },
+            op: Matmul::plain(layout),
             lead: &[],
             mnk,
             dtype: DType::F32,
@@ -69,6 +69,12 @@ impl Plan {
         Self { bias: true, residual: true, ..self }
     }
 
+    /// With a bias, and gates in even columns.
+    fn gated(mut self, activation: Activation) -> Self {
+        self.op = Matmul { activation, gated: true, ..self.op };
+        Self { bias: true, ..self }
+    }
+
     fn draw(self, rng: &mut Rng) -> Option<Case> {
         let [m, n, k] = self.mnk;
         let layout = self.op.layout;
@@ -93,11 +99,12 @@ impl Plan {
         };
         let bound = bound(&self.op, &x, &weight, bias.as_ref()).ok()?;
         let label = format!(
-            "{} {layout:?} {}{} {}",
+            "{} {layout:?} {}{} {}{}",
             self.label,
             x.meta(),
             weight.meta(),
-            self.op.activation.name()
+            self.op.activation.name(),
+            if self.op.gated { ", gated" } else { "" }
         );
         // Sums: k roundings of at most half a unit in the last place of the sum of magnitudes.
         // Activations: the erf fit is good to 5e-7, the others to a few units, and no slope
@@ -123,19 +130,31 @@ fn bound(
         Tensor::f32(t.shape(), t.to_f32()?.iter().map(|v| v.abs()).collect())
     };
     let s = Sizes3::new(op.layout, x.shape(), weight.shape());
-    let plain = Matmul { layout: op.layout, activation: Activation::None };
+    let plain = Matmul::plain(op.layout);
     let operands =
         [Some(magnitudes(x)?), Some(magnitudes(weight)?), bias.map(magnitudes).transpose()?, None];
     let tensors: Vec<_> = operands.iter().map(Option::as_ref).collect();
     let args = crate::ops::op::Args { op: "matmul", tensors: &tensors, sizes: &Default::default() };
     let k = s.k as f64;
     let c = (k / 4.0 + 8.0).min(8.0 * k.sqrt());
-    let sums = super::cpu::reference(&plain, &args)?;
     let unit = 2f64.powi(-24);
-    sums.iter()
-        .map(|t| Ok(t.as_f32()?.iter().map(|&v| c * unit * f64::from(v)).collect()))
-        .collect::<crate::error::Result<Vec<Vec<f64>>>>()
-        .map(|v| v.concat())
+    let sums = super::cpu::reference(&plain, &args)?.swap_remove(0);
+    let bounds: Vec<_> = sums.as_f32()?.iter().map(|&v| c * unit * f64::from(v)).collect();
+    if !op.gated {
+        return Ok(bounds);
+    }
+    // The error of a product of two sums; no activation's slope exceeds 1.13. What both errors make
+    // together is counted as for the widest of precisions, 2^13 times as wide.
+    let tensors = [Some(x), Some(weight), bias, None];
+    let args = crate::ops::op::Args { tensors: &tensors, ..args };
+    let values = super::cpu::reference(&plain, &args)?.swap_remove(0);
+    let pairs = values.as_f32()?.chunks_exact(2).zip(bounds.chunks_exact(2));
+    let of_pair = |(value, bound): (&[f32], &[f64])| {
+        let gate = op.activation.reference(f64::from(value[0])).abs();
+        let up = f64::from(value[1]).abs();
+        1.13 * bound[0] * (up + 8192.0 * bound[1]) + gate * bound[1]
+    };
+    Ok(pairs.map(of_pair).collect())
 }
 
 pub fn cases() -> Vec<Case> {
@@ -212,7 +231,12 @@ pub fn cases() -> Vec<Case> {
         Plan::new("large values", Nt, [1, 40, 64]).epilogue(Silu).scale(1e18),
     ];
     let mut rng = Rng::new(2);
-    plans.into_iter().chain(halves()).filter_map(|plan| plan.draw(&mut rng)).collect()
+    plans
+        .into_iter()
+        .chain(halves())
+        .chain(gated())
+        .filter_map(|plan| plan.draw(&mut rng))
+        .collect()
 }
 
 /// x in f16, y in f16, and both, as between the products of a model.
@@ -268,6 +292,33 @@ fn halves() -> impl Iterator<Item = Plan> {
     ]
     .map(|plan| plan.x_f16().y_f16());
     x.into_iter().chain(y).chain(both)
+}
+
+/// Inner layers of gated feed-forwards, on every kernel.
+fn gated() -> impl Iterator<Item = Plan> {
+    use Activation::{GeluErf, GeluTanh, Relu, Silu};
+    use DType::{BF16, F16, I8};
+    use Layout::{Nn, Nt, Tn};
+    let f32 = [
+        Plan::new("one pair", Nt, [1, 2, 1]).gated(Silu),
+        Plan::new("a row", Nt, [1, 70, 264]).gated(Silu),
+        Plan::new("a row", Nt, [1, 66, 136]).gated(GeluTanh).dtype(F16),
+        Plan::new("a row of blocks", Nt, [1, 66, 160]).gated(Silu).dtype(I8),
+        Plan::new("a few rows", Nt, [5, 34, 520]).gated(GeluErf).dtype(BF16),
+        Plan::new("odd", Nn, [5, 10, 7]).gated(Relu),
+        Plan::new("eleven rows", Nt, [11, 38, 36]).gated(Silu),
+        Plan::new("tile + 1", Nt, [41, 70, 68]).gated(Silu),
+        Plan::new("ragged tiles", Tn, [130, 70, 50]).gated(Silu).dtype(F16),
+        Plan::new("whole tiles", Nt, [256, 256, 64]).gated(Silu).dtype(F16),
+        Plan::new("a batch", Nt, [3, 22, 40]).gated(Silu).lead(&[2, 3], false),
+    ];
+    let halves = [
+        Plan::new("f16 x, a row", Nt, [1, 42, 136]).dtype(F16).gated(Silu),
+        Plan::new("f16 x, tile + 1", Nt, [41, 66, 68]).dtype(F16).gated(GeluTanh),
+        Plan::new("f16 x, whole tiles", Nt, [128, 256, 96]).dtype(F16).gated(Silu),
+    ]
+    .map(|plan| plan.x_f16().y_f16());
+    f32.into_iter().chain(halves)
 }
 
 /// Sums of many products, and as many columns as the largest vocabulary has.

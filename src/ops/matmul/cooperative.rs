@@ -53,6 +53,11 @@ fn octs(op: &Matmul, s: &Sizes3) -> (bool, bool) {
     (!op.layout.x_transposed() && s.k.is_multiple_of(8), row.is_multiple_of(8))
 }
 
+/// Whether sums have the place and the type of y's elements.
+fn straight(op: &Matmul, call: &Call<'_>) -> bool {
+    !op.gated && !call.narrows()
+}
+
 impl Kernel for Cooperative {
     fn name(&self) -> &'static str {
         self.name
@@ -81,13 +86,13 @@ impl Kernel for Cooperative {
     }
 
     /// A slot per tile that may reach over the edge of y: the last row and column of tiles, or all
-    /// where rows of y, or parts of them, are not whole groups of 16 bytes.
+    /// where rows of y, or parts of them, are not whole groups of 16 bytes, or sums are not y's.
     fn scratch(&self, call: &Call<'_>) -> Result<usize> {
-        let (_, s, _) = launch::shape(call)?;
+        let (op, s, _) = launch::shape(call)?;
         let tile = self.tile(call) as usize;
         let (down, across) = (s.m.div_ceil(tile), s.n.div_ceil(tile));
         let in_parts = call.input(WEIGHT).bytes() as u64 > call.caps.max_binding;
-        let slots = if s.n.is_multiple_of(4) && !in_parts {
+        let slots = if s.n.is_multiple_of(4) && !in_parts && straight(op, call) {
             down + across
         } else {
             (down * across).max(down + across)
@@ -101,8 +106,7 @@ impl Kernel for Cooperative {
         let distinct = !call.caps.software || self.block == 2;
         // No accessor reads blocks eight at a time into a fragment yet.
         let plain = call.input(WEIGHT).dtype != DType::I8;
-        // Matrices of f32 sums are stored whole, straight to y.
-        distinct && plain && !call.narrows() && self.scratch(call).is_ok_and(|bytes| bytes <= most)
+        distinct && plain && self.scratch(call).is_ok_and(|bytes| bytes <= most)
     }
 
     fn rank(&self, call: &Call<'_>) -> f32 {
@@ -150,6 +154,7 @@ impl Kernel for Cooperative {
             .set("X_TRANSPOSED", op.layout.x_transposed())
             .set("W_TRANSPOSED", op.layout.w_transposed())
             .set("WHOLE", x_octs && weight_octs && s.k.is_multiple_of(depth as usize))
+            .import("sums_to_y", if straight(op, call) { "sums_to_y" } else { "sums_apart" })
             .set("SUBGROUP", call.caps.subgroup.unwrap_or(32))
             .set("FRAGMENT", fragment)
             .set("Left", left)

@@ -18,7 +18,7 @@ fn shapes(op: &Matmul, args: &Args<'_>) -> Result<(Sizes3, Shape)> {
     if op.layout.x_transposed() {
         dims[rank - 2] = x.shape.last();
     }
-    Ok((sizes, Shape::new(&dims)?.with_last(sizes.n)))
+    Ok((sizes, Shape::new(&dims)?.with_last(op.columns(sizes.n))))
 }
 
 /// Plain loops, f64 accumulation.
@@ -33,16 +33,22 @@ pub fn reference(op: &Matmul, args: &Args<'_>) -> Result<Vec<Tensor>> {
         let x = &x[b * s.m * s.k..];
         let w = &weight[b * s.w_batch_stride..];
         for i in 0..s.m {
-            for j in 0..s.n {
+            let sum = |j: usize| {
                 let mut sum = 0.0;
                 for k in 0..s.k {
                     let a = if op.layout.x_transposed() { x[k * s.m + i] } else { x[i * s.k + k] };
                     let c = if op.layout.w_transposed() { w[j * s.k + k] } else { w[k * s.n + j] };
                     sum += f64::from(a) * f64::from(c);
                 }
-                sum += bias.map_or(0.0, |bias| f64::from(bias[j]));
+                sum + bias.map_or(0.0, |bias| f64::from(bias[j]))
+            };
+            for j in 0..op.columns(s.n) {
+                if op.gated {
+                    y.push((op.activation.reference(sum(2 * j)) * sum(2 * j + 1)) as f32);
+                    continue;
+                }
                 let extra = residual.map_or(0.0, |r| f64::from(r[y.len()]));
-                y.push((op.activation.reference(sum) + extra) as f32);
+                y.push((op.activation.reference(sum(j)) + extra) as f32);
             }
         }
     }
@@ -54,7 +60,7 @@ pub fn fast(op: &Matmul, args: &Args<'_>) -> Result<Vec<Tensor>> {
     let (s, shape) = shapes(op, args)?;
     let x = args.need(X)?.to_f32()?;
     let weight = args.need(WEIGHT)?.to_f32()?;
-    let mut y = vec![0.0; shape.numel()];
+    let mut y = vec![0.0; s.batch * s.m * s.n];
     for b in 0..s.batch {
         let x = &x[b * s.m * s.k..][..s.m * s.k];
         let w = &weight[b * s.w_batch_stride..][..s.n * s.k];
@@ -72,10 +78,17 @@ pub fn fast(op: &Matmul, args: &Args<'_>) -> Result<Vec<Tensor>> {
         if let Some(bias) = bias {
             y.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
         }
+        if op.gated {
+            y.chunks_exact_mut(2).for_each(|pair| pair[0] = activation.apply(pair[0]) * pair[1]);
+            return;
+        }
         y.iter_mut().for_each(|y| *y = activation.apply(*y));
         if let Some(residual) = residual {
             y.iter_mut().zip(&residual[row * s.n..]).for_each(|(y, r)| *y += r);
         }
     });
+    if op.gated {
+        y = y.into_iter().step_by(2).collect();
+    }
     Ok(vec![Tensor::f32(shape, y)?])
 }

@@ -2,7 +2,7 @@
 
 use super::sizes::Sizes3;
 use super::{BIAS, Matmul, RESIDUAL, WEIGHT, X};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Spec, fold};
 use crate::ops::kernel::Dispatch;
 use crate::ops::op::Call;
@@ -29,7 +29,8 @@ pub(super) fn epilogue(op: &Matmul, call: &Call<'_>) -> Spec {
     let spec = Spec::new()
         .feature("ACT", op.activation.code())
         .set("HAS_BIAS", call.has(BIAS))
-        .set("HAS_RESIDUAL", call.has(RESIDUAL));
+        .set("HAS_RESIDUAL", call.has(RESIDUAL))
+        .set("GATED", op.gated);
     stored(spec, call, false)
 }
 
@@ -67,13 +68,18 @@ pub(super) fn shape<'a>(call: &Call<'a>) -> Result<(&'a Matmul, Sizes3, bool)> {
 /// Parameters and grid for tiles of `tile_m` by `tile_n` elements of the result, of a whole
 /// product or of one part of its weight.
 pub(super) fn dispatch(call: &Call<'_>, tile_m: u32, tile_n: u32) -> Result<Dispatch> {
-    let (_, mut s, _) = shape(call)?;
-    let total_n = s.n;
+    let (op, mut s, _) = shape(call)?;
+    let y_row_stride = op.columns(s.n);
     let (mut n_offset, mut batch_offset) = (0, 0);
     if let Some(part) = call.part {
         // The split first dimension is n, or the first of the weight's leading dimensions.
         if s.w_batch_stride == 0 {
             (s.n, n_offset) = (part.rows, part.first);
+            if op.gated && (s.n % 2 == 1 || n_offset % 2 == 1) {
+                let message =
+                    "a part of a gated product's weight holds gates without what they scale";
+                return Err(Error::op("matmul", message));
+            }
         } else {
             let first = call.input(WEIGHT).shape.dims().first().copied().unwrap_or(1).max(1);
             let per_row = s.batch / first;
@@ -87,7 +93,7 @@ pub(super) fn dispatch(call: &Call<'_>, tile_m: u32, tile_n: u32) -> Result<Disp
         k: s.k as u32,
         batch: s.batch as u32,
         w_batch_stride: s.w_batch_stride as u32,
-        y_row_stride: total_n as u32,
+        y_row_stride: y_row_stride as u32,
         n_offset: n_offset as u32,
         batch_offset: batch_offset as u32,
     };

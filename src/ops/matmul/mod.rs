@@ -1,4 +1,6 @@
-//! `y = act(x weight + bias) + residual`, the matrix product with its epilogue.
+//! `y = act(x weight + bias) + residual`, the matrix product with its epilogue; or, gated,
+//! `y[j] = act(s[2j]) s[2j + 1]` with `s = x weight + bias`, the inner layer of a gated feed-forward
+//! whose gates and what they scale alternate.
 //!
 //! Shapes by layout (first letter x, second weight; T: stored transposed):
 //!
@@ -9,7 +11,7 @@
 //! | TN | `[.., k, m]` | `[k, n]` |
 //! | TT | `[.., k, m]` | `[n, k]` |
 //!
-//! y and residual `[.., m, n]` f32; bias `[n]` f32; x f32 or f16; weight f32, f16 or bf16, or q8_0
+//! y and residual `[.., m, n]` f32, y `[.., m, n / 2]` if gated; bias `[n]` f32; x f32 or f16; weight f32, f16 or bf16, or q8_0
 //! where it is stored `[n, k]`, either one matrix for all of x or one per leading index of x. Sums
 //! are accumulated in f32. y may be stored in f16.
 
@@ -87,14 +89,27 @@ impl FromStr for Layout {
 pub struct Matmul {
     /// Storage of x and weight.
     pub layout: Layout,
-    /// Applied after the bias, before the residual.
+    /// Applied after the bias, before the residual; to gates alone if gated.
     pub activation: Activation,
+    /// Whether even columns of the product are gates of the odd ones behind them. There is no
+    /// residual then. Source: Shazeer 2020, "GLU Variants Improve Transformer".
+    pub gated: bool,
 }
 
 impl Matmul {
     /// A linear layer as `torch.nn.Linear` stores it.
     pub fn linear() -> Self {
-        Self { layout: Layout::Nt, activation: Activation::None }
+        Self::plain(Layout::Nt)
+    }
+
+    /// The product alone.
+    pub fn plain(layout: Layout) -> Self {
+        Self { layout, activation: Activation::None, gated: false }
+    }
+
+    /// Columns of y for so many of the product.
+    fn columns(&self, n: usize) -> usize {
+        if self.gated { n / 2 } else { n }
     }
 }
 
@@ -155,9 +170,14 @@ impl Op for Matmul {
         };
         let (m, k) = if self.layout.x_transposed() { (xb, xa) } else { (xa, xb) };
         let (n, w_k) = if self.layout.w_transposed() { (wa, wb) } else { (wb, wa) };
-        let (Dim::Const(1..), Dim::Const(1..)) = (n, w_k) else {
+        let (&Dim::Const(columns @ 1..), Dim::Const(1..)) = (n, w_k) else {
             return fail(format!("weight {weight}: the last two dimensions must be fixed, not 0"));
         };
+        if self.gated && (columns % 2 == 1 || residual.is_some()) {
+            return fail(format!(
+                "weight {weight} must have gates and as many others, no residual"
+            ));
+        }
         if k != w_k {
             let layout = self.layout;
             return fail(format!("x {x} and weight {weight} differ in k (layout {layout:?})"));
@@ -167,7 +187,7 @@ impl Op for Matmul {
             return fail(format!("weight {weight} must be one matrix or lead like x {x}"));
         }
         let mut dims = x_lead.to_vec();
-        dims.extend([*m, *n]);
+        dims.extend([*m, Dim::Const(self.columns(columns))]);
         let y = SymMeta { dims, dtype: DType::F32 };
         if let Some(bias) = bias.as_ref().filter(|b| **b != SymMeta::f32([*n])) {
             return fail(format!("bias {bias} must be {} for weight {weight}", SymMeta::f32([*n])));
@@ -233,9 +253,10 @@ fn build(request: &mut Request) -> Result<Built> {
     let layout = request.get("layout")?;
     let layout = layout.unwrap_or(if linear { Layout::Nt } else { Layout::Nn });
     let activation = request.get("activation")?.unwrap_or_default();
+    let gated = request.get("gated")?.unwrap_or(false);
     // Call descriptions may repeat the sizes; the shapes say them already.
     for key in ["m", "n", "k", "batch", "broadcast"] {
         request.get::<String>(key)?;
     }
-    Ok((Arc::new(Matmul { layout, activation }), inputs))
+    Ok((Arc::new(Matmul { layout, activation, gated }), inputs))
 }
