@@ -467,3 +467,30 @@ impl DeviceWeights {
             .ok_or_else(|| Error::tensor(&weight.name, "was not loaded before its use"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_in_turn_are_the_same_read_whole_and_in_pieces() {
+        let half = |first: usize| {
+            let values = (first..first + 12).map(|v| v as f32).collect();
+            Weight::constant("half", Tensor::f32([4, 3], values).unwrap())
+        };
+        let stacked = Weight::stack(&[&half(0), &half(12)]).unwrap();
+        let weight = stacked.interleaved().unwrap();
+        let rows = [0, 4, 1, 5, 2, 6, 3, 7].map(|row: usize| [3 * row, 3 * row + 1, 3 * row + 2]);
+        let want: Vec<_> = rows.concat().into_iter().map(|v| v as f32).collect();
+        assert_eq!(weight.tensor().unwrap().as_f32().unwrap(), want);
+        for (first, end) in (0..24).flat_map(|first| (first..=24).map(move |end| (first, end))) {
+            let mut got = vec![0f32; end - first];
+            weight.read(0, 4 * first, bytemuck::cast_slice_mut(&mut got)).unwrap();
+            assert_eq!(got, want[first..end], "{first}..{end}");
+        }
+        assert_ne!(weight.key(), stacked.key());
+        assert!(
+            weight.interleaved().is_err() && half(0).rows(0..3).unwrap().interleaved().is_err()
+        );
+    }
+}

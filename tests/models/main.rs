@@ -15,4 +15,5 @@ mod encoders;
 mod folder;
 #[path = "../common/golden.rs"]
 mod golden;
+mod layers;
 mod seq2seq;
