@@ -1,25 +1,27 @@
 //! Rotary positions and the caches of one decoding step in one pass: queries are rotated, keys rotated
 //! and appended to their cache, values appended to theirs. It stands for [`Rope`] of queries and keys
-//! and a [`CacheAppend`] behind them, and its reference is those.
+//! and a [`CacheAppend`] behind them, with an [`RmsNorm`] of each head in front where there is one, and
+//! its reference is those.
 //!
 //! Shapes: x f32 `[B, T, row]`, the packed projections; k_cache, v_cache `[B, S, G * D]`, f32 or f16;
 //! cos, sin f32 `[positions, rotary_dim / 2]`; positions u32 `[T]` or `[B, T]`, if absent `offset + t`;
-//! q f32 `[B, T, H * D]`. D and `rotary_dim` are multiples of four. Source: Su et al. 2021, "RoFormer".
+//! norm f32 `[2 * D]`, the factors for queries, then those for keys; q f32 `[B, T, H * D]`. D and `rotary_dim` are multiples of four. Source: Su et al. 2021, "RoFormer".
 
 use std::sync::Arc;
 
 use super::cache::CacheAppend;
 use super::elementwise;
-use super::kernel::Dispatch;
+use super::kernel::{Dispatch, Stage};
 use super::op::{Args, Built, Call, Case, Cost, Entry, Kernel, Op};
 use super::position::{RopeScaling, rope_tables};
 use super::request::Request;
+use super::rms_norm::RmsNorm;
 use super::rng::Rng;
 use super::rope::{Pairing, Rope};
-use super::single::{Single, no_loops};
+use super::rounds;
 use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
-use crate::gpu::Spec;
+use crate::gpu::{Spec, fold};
 use crate::tensor::{DType, Dim, Shape, Sizes, Sym, SymMeta, Tensor};
 
 const K_CACHE: usize = 0;
@@ -28,9 +30,10 @@ const X: usize = 2;
 const COS: usize = 3;
 const SIN: usize = 4;
 const POSITIONS: usize = 5;
+const NORM: usize = 6;
 
 /// Rotates packed queries and keys and appends keys and values to their caches; operands
-/// `k_cache v_cache x cos sin positions?`, results `k_cache v_cache q`.
+/// `k_cache v_cache x cos sin positions? norm?`, results `k_cache v_cache q`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeAppend {
     /// The rotation of the queries, whose first column is its `column`. Tokens come first in x.
@@ -43,53 +46,116 @@ pub struct RopeAppend {
     pub v_column: usize,
     /// Position of the first new token in the caches.
     pub past: Dim,
+    /// The norm of each head, where there is one; the operand `norm` has its factors.
+    pub norm: Option<RmsNorm>,
 }
 
 crate::params! {
-    /// Twin of `Params` in `shaders/rope_append.wgsl`.
+    /// Twin of `Params` in `shaders/shared/rope_unit.wgsl`.
     struct Params {
         count: u32, tokens: u32, context: u32, row: u32,
         q_column: u32, k_column: u32, v_column: u32,
-        past: u32, offset: u32, batch_positions: u32, table_rows: u32,
+        past: u32, offset: u32, batch_positions: u32, table_rows: u32, eps: f32,
     }
 }
 
-static KERNELS: [&dyn Kernel; 1] =
-    [&Single::new(crate::shader!("rope_append"), Params::FIELDS, spec, dispatch, no_loops)];
+static KERNELS: [&dyn Kernel; 2] = [
+    &Append {
+        name: "rope_append",
+        by_head: false,
+        stages: [Stage::trusted(crate::shader!("rope_append"), Params::FIELDS)],
+    },
+    &Append {
+        name: "norm_rope_append",
+        by_head: true,
+        stages: [Stage::trusted(crate::shader!("norm_rope_append"), Params::FIELDS)],
+    },
+];
 
-fn spec(op: &RopeAppend, call: &Call<'_>) -> Spec {
-    let spec = match call.input(K_CACHE).dtype {
-        DType::F16 => Spec::new().import("cache_f32", "cache_f16"),
-        _ => Spec::new(),
-    };
-    spec.set("HEAD_DIM", op.rope.head_dim as u32)
-        .set("ROTARY_DIM", op.rope.rotary_dim as u32)
-        .set("N_HEADS", op.rope.n_heads as u32)
-        .set("N_KV_HEADS", op.n_kv_heads as u32)
-        .set("INTERLEAVED", op.rope.pairing == Pairing::GptJ)
-        .set("HAS_POSITIONS", call.has(POSITIONS))
+/// Invocations of a workgroup without subgroups, as in `shaders/shared/reduce_workgroup.wgsl`.
+const THREADS: u32 = 64;
+
+/// An invocation per four columns, or a workgroup per head, whose columns are normalised together.
+struct Append {
+    name: &'static str,
+    by_head: bool,
+    stages: [Stage; 1],
 }
 
-fn dispatch(op: &RopeAppend, call: &Call<'_>) -> Dispatch {
-    let dim = |shape: Shape, i: usize| shape.dims().get(i).copied().unwrap_or(0);
-    let x = call.input(X).shape;
-    let tokens = dim(x, 1);
-    let count = x.rows() * (op.rope.n_heads + 2 * op.n_kv_heads) * op.rope.head_dim / 4;
-    let shared = call.input(POSITIONS).shape.rank() == 1;
-    let params = Params {
-        count: count as u32,
-        tokens: tokens as u32,
-        context: dim(call.input(K_CACHE).shape, 1) as u32,
-        row: x.last() as u32,
-        q_column: op.rope.column as u32,
-        k_column: op.k_column as u32,
-        v_column: op.v_column as u32,
-        past: op.past.eval(call.sizes) as u32,
-        offset: op.rope.offset.eval(call.sizes) as u32,
-        batch_positions: if shared { 0 } else { tokens as u32 },
-        table_rows: call.input(COS).shape.rows() as u32,
-    };
-    Dispatch::new(&params, elementwise::grid(count))
+impl Kernel for Append {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn stages(&self) -> &[Stage] {
+        &self.stages
+    }
+
+    fn fits(&self, call: &Call<'_>) -> bool {
+        self.by_head == call.has(NORM)
+    }
+
+    fn rounds(&self, _stage: usize, call: &Call<'_>) -> Result<u64> {
+        if !self.by_head {
+            return Ok(0);
+        }
+        let op: &RopeAppend = call.instance()?;
+        let (threads, reduction) = match call.caps.subgroup {
+            Some(size) => (size, 0),
+            None => (THREADS, rounds::of_tree(THREADS)),
+        };
+        let walk = rounds::of_loop((op.rope.head_dim / 4).div_ceil(threads as usize), 0);
+        Ok(2 * walk + reduction)
+    }
+
+    fn spec(&self, _stage: usize, call: &Call<'_>) -> Result<Spec> {
+        let op: &RopeAppend = call.instance()?;
+        let spec = Spec::new()
+            .set("HEAD_DIM", op.rope.head_dim as u32)
+            .set("ROTARY_DIM", op.rope.rotary_dim as u32)
+            .set("N_HEADS", op.rope.n_heads as u32)
+            .set("N_KV_HEADS", op.n_kv_heads as u32)
+            .set("INTERLEAVED", op.rope.pairing == Pairing::GptJ)
+            .set("HAS_POSITIONS", call.has(POSITIONS));
+        let spec = match call.input(K_CACHE).dtype {
+            DType::F16 => spec.import("cache_f32", "cache_f16"),
+            _ => spec,
+        };
+        if !self.by_head {
+            return Ok(spec);
+        }
+        let spec = spec.set("UNIT_OFFSET", op.norm.as_ref().is_some_and(|norm| norm.unit_offset));
+        Ok(match call.caps.subgroup {
+            Some(size) => spec.import("reduce_workgroup", "reduce_subgroup").set("THREADS", size),
+            None => spec,
+        })
+    }
+
+    fn dispatch(&self, _stage: usize, call: &Call<'_>) -> Result<Dispatch> {
+        let op: &RopeAppend = call.instance()?;
+        let dim = |shape: Shape, i: usize| shape.dims().get(i).copied().unwrap_or(0);
+        let x = call.input(X).shape;
+        let tokens = dim(x, 1);
+        let heads = x.rows() * (op.rope.n_heads + 2 * op.n_kv_heads);
+        let count = if self.by_head { heads } else { heads * op.rope.head_dim / 4 };
+        let shared = call.input(POSITIONS).shape.rank() == 1;
+        let params = Params {
+            count: count as u32,
+            tokens: tokens as u32,
+            context: dim(call.input(K_CACHE).shape, 1) as u32,
+            row: x.last() as u32,
+            q_column: op.rope.column as u32,
+            k_column: op.k_column as u32,
+            v_column: op.v_column as u32,
+            past: op.past.eval(call.sizes) as u32,
+            offset: op.rope.offset.eval(call.sizes) as u32,
+            batch_positions: if shared { 0 } else { tokens as u32 },
+            table_rows: call.input(COS).shape.rows() as u32,
+            eps: op.norm.as_ref().map_or(0.0, |norm| norm.eps),
+        };
+        let grid = if self.by_head { fold(count) } else { elementwise::grid(count) };
+        Ok(Dispatch::new(&params, grid))
+    }
 }
 
 impl RopeAppend {
@@ -100,6 +166,26 @@ impl RopeAppend {
 
     fn of_keys(&self) -> Rope {
         Rope { n_heads: self.n_kv_heads, column: self.k_column, ..self.rope.clone() }
+    }
+
+    /// Queries or keys, normalised where there is a norm, then rotated.
+    fn rotated(&self, args: &Args<'_>, rope: &Rope, of_keys: bool) -> Result<Vec<Tensor>> {
+        let x = args.need(X)?;
+        let run = |rope: &Rope, x: &Tensor| {
+            let operands = [Some(x), args.get(COS), args.get(SIN), args.get(POSITIONS)];
+            rope.reference(&Args { tensors: &operands, ..*args })
+        };
+        let Some(norm) = &self.norm else { return run(rope, x) };
+        let (width, row) = (rope.n_heads * rope.head_dim, x.shape().last());
+        let rows = x.as_f32()?.chunks_exact(row);
+        let heads = rows.flat_map(|row| &row[rope.column..rope.column + width]).copied().collect();
+        let heads = Tensor::f32(x.shape().with_last(width), heads)?;
+        let factors = args.need(NORM)?.as_f32()?.chunks_exact(rope.head_dim);
+        let factors = factors.skip(usize::from(of_keys)).take(1).flatten().copied().collect();
+        let factors = Tensor::f32([rope.head_dim], factors)?;
+        let operands = [Some(&heads), None, Some(&factors)];
+        let heads = norm.reference(&Args { tensors: &operands, ..*args })?;
+        run(&Rope { column: 0, ..rope.clone() }, &heads[0])
     }
 
     /// What appends rotated keys and the values of x.
@@ -114,7 +200,7 @@ impl Op for RopeAppend {
     }
 
     fn inputs(&self) -> &'static [&'static str] {
-        &["k_cache", "v_cache", "x", "cos", "sin", "positions"]
+        &["k_cache", "v_cache", "x", "cos", "sin", "positions", "norm"]
     }
 
     fn outputs(&self) -> &'static [&'static str] {
@@ -123,8 +209,9 @@ impl Op for RopeAppend {
 
     fn infer(&self, inputs: &[Option<SymMeta>]) -> Result<Vec<SymMeta>> {
         let fail = |message: String| Err(Error::op("rope_append", message));
-        let [Some(k_cache), Some(v_cache), Some(x), cos, sin, positions] = inputs else {
-            return fail("expected operands k_cache, v_cache, x, cos, sin, positions?".to_owned());
+        let [Some(k_cache), Some(v_cache), Some(x), cos, sin, positions, norm] = inputs else {
+            let message = "expected operands k_cache, v_cache, x, cos, sin, positions?, norm?";
+            return fail(message.to_owned());
         };
         let Rope { head_dim, rotary_dim, heads_first, .. } = self.rope;
         if !Self::takes(head_dim, rotary_dim) || heads_first {
@@ -132,6 +219,10 @@ impl Op for RopeAppend {
                 "head_dim {head_dim} and rotary_dim {rotary_dim} must be multiples of four, and \
                  tokens come before heads"
             ));
+        }
+        let factors = self.norm.as_ref().map(|_| SymMeta::f32([2 * head_dim]));
+        if *norm != factors {
+            return fail(format!("norm {norm:?} must be {factors:?}, for heads of {head_dim}"));
         }
         let rotated = |rope: &Rope| {
             rope.infer(&[Some(x.clone()), cos.clone(), sin.clone(), positions.clone()])
@@ -160,12 +251,10 @@ impl Op for RopeAppend {
     }
 
     fn update_cpu(&self, args: &Args<'_>, states: &mut [Tensor]) -> Result<Vec<Tensor>> {
-        let x = args.need(X)?;
-        let operands = [Some(x), args.get(COS), args.get(SIN), args.get(POSITIONS)];
-        let keys = self.of_keys().reference(&Args { tensors: &operands, ..*args })?;
-        let appended = [None, None, keys.first(), Some(x)];
+        let keys = self.rotated(args, &self.of_keys(), true)?;
+        let appended = [None, None, keys.first(), args.get(X)];
         self.append().update_cpu(&Args { tensors: &appended, ..*args }, states)?;
-        self.rope.reference(&Args { tensors: &operands, ..*args })
+        self.rotated(args, &self.rope, false)
     }
 
     fn dims(&self) -> Vec<Dim> {
@@ -226,18 +315,19 @@ fn build(request: &mut Request) -> Result<Built> {
         v_column: (n_heads + n_kv_heads) * head_dim,
         past: past.into(),
         rope,
+        norm: None,
     };
     let positions = request.take(&["positions", "position_ids"]);
-    let inputs = vec![Some(k_cache), Some(v_cache), Some(x), Some(cos), Some(sin), positions];
+    let inputs = vec![Some(k_cache), Some(v_cache), Some(x), Some(cos), Some(sin), positions, None];
     Ok((Arc::new(op), inputs))
 }
 
-/// As of a rotation; what is kept in f16 may be rounded to either neighbour where the rotation's
+/// As of a norm and a rotation; what is kept in f16 may be rounded to either neighbour where the rotation's
 /// last bit decides.
 fn tolerance(cache: DType) -> Tolerance {
     match cache {
-        DType::F16 => Tolerance::f32(1e-6, 1e-3),
-        _ => Tolerance::f32(1e-6, 1e-6),
+        DType::F16 => Tolerance::f32(2e-6, 1e-3),
+        _ => Tolerance::f32(2e-6, 2e-6),
     }
 }
 
@@ -275,17 +365,28 @@ fn cases() -> Vec<Case> {
             v_column: front + (n_heads + n_kv_heads) * head_dim,
             past: offset,
             rope,
+            norm: None,
         };
         let caches = [0, 1].map(|_| rng.tensor([batch, context, n_kv_heads * head_dim]));
-        for (dtype, positions) in [(DType::F32, None), (DType::F16, Some(ids))] {
+        let factors = Some(rng.tensor([2 * head_dim]));
+        let normed = |unit_offset| Some(RmsNorm { eps: 1e-6, unit_offset, with_sum: false });
+        for (dtype, positions, norm) in [
+            (DType::F32, None, None),
+            (DType::F16, Some(&ids), None),
+            (DType::F32, Some(&ids), normed(false)),
+            (DType::F16, None, normed(true)),
+        ] {
             let [k_cache, v_cache] = caches.each_ref().map(|cache| cache.cast(dtype).ok());
             let label = format!(
-                "{pairing:?} {rotary_dim} of {head_dim}, {n_heads}/{n_kv_heads} heads, {batch}x{tokens} \
-                 tokens behind {past}, {dtype} caches"
+                "{pairing:?} {rotary_dim} of {head_dim}, {n_heads}/{n_kv_heads} heads{}, \
+                 {batch}x{tokens} tokens behind {past}, {dtype} caches",
+                if norm.is_some() { " normalised" } else { "" },
             );
-            let tables = [Some(cos.clone()), Some(sin.clone()), positions];
-            let inputs = [k_cache, v_cache, Some(x.clone())].into_iter().chain(tables).collect();
-            let case = Case::new(label, op.clone(), inputs, tolerance(dtype));
+            let factors = norm.as_ref().and(factors.clone());
+            let rest = [Some(cos.clone()), Some(sin.clone()), positions.cloned(), factors];
+            let inputs = [k_cache, v_cache, Some(x.clone())].into_iter().chain(rest).collect();
+            let case =
+                Case::new(label, RopeAppend { norm, ..op.clone() }, inputs, tolerance(dtype));
             cases.push(Case { sizes: Sizes::default().with(Sym(0), past), ..case });
         }
     }
@@ -305,9 +406,10 @@ fn long_cases() -> Vec<Case> {
         column: 0,
         offset: 0.into(),
     };
-    let op = RopeAppend { rope, n_kv_heads: 1, k_column: 4, v_column: 8, past: 0.into() };
+    let op =
+        RopeAppend { rope, n_kv_heads: 1, k_column: 4, v_column: 8, past: 0.into(), norm: None };
     let mut rng = Rng::new(47);
     let mut rows = |width: usize| Some(rng.tensor([1, tokens, width]));
-    let inputs = vec![rows(4), rows(4), rows(12), Some(cos), Some(sin), None];
+    let inputs = vec![rows(4), rows(4), rows(12), Some(cos), Some(sin), None, None];
     vec![Case::new(format!("{tokens} tokens"), op, inputs, tolerance(DType::F32))]
 }

@@ -12,7 +12,7 @@ use super::node::{Graph, Node, Source, Value, ValueInfo};
 use super::weight::Weight;
 use crate::error::Result;
 use crate::ops::{Activate, Activation, Add, Gated, LayerNorm, Layout, Matmul, Op, RmsNorm};
-use rotary::{rope_append, rope_pair};
+use rotary::{norm_rope_append, rope_append, rope_pair};
 
 /// A rewrite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +21,9 @@ pub enum Fusion {
     Bias,
     /// `matmul` then an activation: applied in the matmul's epilogue.
     Activation,
+    /// Query, key and value projections of one input, whose heads are normalised and rotated, and both
+    /// caches: one matmul and one pass.
+    NormRopeAppend,
     /// Query, key and value projections of one input: one matmul with stacked weights, whose
     /// columns are read in place by attention, rotations and caches.
     Qkv,
@@ -41,9 +44,10 @@ pub enum Fusion {
 
 impl Fusion {
     /// Every rewrite, in the order they run.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Bias,
         Self::Activation,
+        Self::NormRopeAppend,
         Self::Qkv,
         Self::RopeAppend,
         Self::RopePair,
@@ -58,6 +62,7 @@ impl Fusion {
         match self {
             Self::Bias => "bias",
             Self::Activation => "activation",
+            Self::NormRopeAppend => "norm_rope_append",
             Self::Qkv => "qkv",
             Self::RopeAppend => "rope_append",
             Self::RopePair => "rope_pair",
@@ -73,6 +78,7 @@ impl Fusion {
         Ok(match self {
             Self::Bias => bias(graph, at),
             Self::Activation => activation(graph, at),
+            Self::NormRopeAppend => return norm_rope_append(graph, at),
             Self::Qkv => return qkv(graph, at),
             Self::RopeAppend => rope_append(graph, at),
             Self::RopePair => rope_pair(graph, at),
