@@ -3,6 +3,7 @@
 
 mod attention;
 mod baseline;
+mod compare;
 mod html;
 mod model;
 mod plot;
@@ -52,7 +53,7 @@ struct How {
     #[arg(short, long, global = true, value_enum)]
     output: Option<Format>,
     /// Fail when the kernel that models would use takes so many percent longer than the fastest,
-    /// with --variants all
+    /// with --variants all; of compare, when a row got so many percent slower, beyond noise
     #[arg(long, global = true, value_name = "PERCENT")]
     assert: Option<f64>,
     /// Also write a page with plots, bars and the table
@@ -74,6 +75,8 @@ enum What {
     Attention(AttentionArgs),
     /// Forward passes of a model; shapes read batch x tokens
     Model(model::ModelArgs),
+    /// What changed between two results
+    Compare(compare::CompareArgs),
 }
 
 /// Storage of a product's other factor and of its result.
@@ -138,6 +141,9 @@ struct NormArgs {
 }
 
 pub(crate) fn run(context: &Context, args: Args) -> Result<()> {
+    if let What::Compare(what) = &args.what {
+        return compare::run(context, what, args.how.output, args.how.assert, args.how.html);
+    }
     let works = works(&args.what, context)?;
     let baseline = matches!(&args.what, What::Attention(args) if args.baseline.is_some());
     let gpu = if context.forced_cpu() { None } else { Some(context.gpu()?) };
@@ -235,8 +241,8 @@ fn works(what: &What, context: &Context) -> Result<Vec<Work>> {
         What::Attention(args) => {
             attentions(args, &dtypes()?)?.into_iter().map(Work::attention).collect()
         }
-        // Measured by a loop of its own.
-        What::Model(_) => Ok(Vec::new()),
+        // Measured by loops of their own.
+        What::Model(_) | What::Compare(_) => Ok(Vec::new()),
     }
 }
 
