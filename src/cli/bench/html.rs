@@ -12,10 +12,10 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding
 h2{font-size:1.1rem;margin:1.5rem 0 .3rem}figure{margin:0}\
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(34rem,100%),1fr));gap:0 2rem}\
 table{border-collapse:collapse;margin:1rem 0}\
-th,td{padding:.25rem .7rem;border-bottom:1px solid #8884;text-align:left;white-space:nowrap}\
+th,td{padding:.25rem .5rem;border-bottom:1px solid #8884;text-align:left;white-space:nowrap}\
 th:nth-child(n+5),td:nth-child(n+5){text-align:right;font-variant-numeric:tabular-nums}\
 .scroll{overflow-x:auto}.bad{color:#c22}\
-svg{width:100%;height:auto}svg text{font:13px system-ui,sans-serif;fill:currentColor}\
+svg{width:100%;height:auto}svg text{font:14px system-ui,sans-serif;fill:currentColor}\
 .bars{max-width:60rem}.bar{fill:var(--c0)}.track{fill:var(--track)}\
 .grid{stroke:var(--grid)}.limit{stroke:var(--limit);stroke-width:2}\
 .curve{fill:none;stroke:currentColor;stroke-width:2}.curve.dash{stroke-dasharray:6 4}\
@@ -74,10 +74,7 @@ fn needs_memory(row: &Row) -> bool {
 }
 
 /// Rows grouped by a name, in the order in which the names appear.
-fn grouped<'a>(
-    rows: &'a [Row],
-    name: impl Fn(&Row) -> Option<String>,
-) -> Vec<(String, Vec<&'a Row>)> {
+fn grouped(rows: &[Row], name: impl Fn(&Row) -> Option<String>) -> Vec<(String, Vec<&Row>)> {
     let mut groups: Vec<(String, Vec<&Row>)> = Vec::new();
     for row in rows {
         let Some(name) = name(row) else { continue };
@@ -168,7 +165,7 @@ fn again(rows: &[Row]) -> String {
     let lines: Vec<_> = lines.iter().map(|row| escape(&row.repeat)).collect();
     let lines = lines.join("\n");
     format!(
-        "<details><summary>Each row again</summary><pre class=\"scroll\">{lines}</pre></details>\n"
+        "<details><summary>Command lines that repeat each row</summary><pre class=\"scroll\">{lines}</pre></details>\n"
     )
 }
 

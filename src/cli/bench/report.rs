@@ -124,9 +124,10 @@ impl<'a> Report<'a> {
             self.context.line(&format!("\n{}", complaints.join("\n")))?;
         }
         let timed = |row: &&Row| matches!(row.outcome, Outcome::Measured { .. });
-        let again: Vec<_> = self.rows.iter().filter(timed).map(|row| &*row.repeat).collect();
+        let again = self.rows.iter().filter(timed).map(|row| format!("    {}", row.repeat));
+        let again: Vec<_> = again.collect();
         if !again.is_empty() {
-            self.context.line(&format!("\nEach row again:\n{}", again.join("\n")))?;
+            self.context.line(&format!("\nEach row again:\n\n{}", again.join("\n")))?;
         }
         Ok(())
     }
