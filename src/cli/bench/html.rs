@@ -9,7 +9,7 @@ const STYLE: &str = "\
 @media(prefers-color-scheme:dark){:root{--limit:#999;\
 --c0:#74a9ff;--c1:#ff9057;--c2:#69db7c;--c3:#da77f2;--c4:#ff7aa8;--c5:#3bc9db;--c6:#e0b040;--c7:#adb5bd}}\
 body{font:15px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem}\
-h2{font-size:1.1rem;margin:1.5rem 0 .3rem}figure{margin:0}\
+h2{font-size:1.1rem;margin:1.5rem 0 .3rem}figure{margin:0;max-width:44rem}\
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(34rem,100%),1fr));gap:0 2rem}\
 table{border-collapse:collapse;margin:1rem 0}\
 th,td{padding:.25rem .5rem;border-bottom:1px solid #8884;text-align:left;white-space:nowrap}\
@@ -123,7 +123,8 @@ fn roofline(place: &Place, rows: &[Row], unit: Unit) -> String {
         }
         _ => None,
     };
-    let series = grouped(rows, |row| Some(format!("{} {}", row.op, row.variant)));
+    let name = |row: &Row| Some(format!("{} {} {}", row.op, row.variant, row.dtype));
+    let series = grouped(rows, name);
     let series: Vec<_> = series
         .into_iter()
         .map(|(name, rows)| Series {
