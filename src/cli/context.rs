@@ -26,9 +26,9 @@ pub(crate) struct Global {
     /// Device: auto, cpu, an index from `devices`, or a part of an adapter's name
     #[arg(long, global = true, env = "TILEWRIGHT_DEVICE", default_value = "auto")]
     device: String,
-    /// Storage of weights
-    #[arg(long, global = true, value_enum, default_value = "auto")]
-    dtype: WeightType,
+    /// Storage of weights; `bench` takes several, and for attention that of keys and values
+    #[arg(long, global = true, value_enum, value_delimiter = ',', default_value = "auto")]
+    dtype: Vec<WeightType>,
     /// Digits that kernels may lose: none (exact), those beyond f16 in factors of products (fast),
     /// or as the checkpoint has them (auto)
     #[arg(long, global = true, default_value = "auto", value_name = "auto|exact|fast")]
@@ -100,7 +100,7 @@ pub(crate) struct Context {
     pub verbose: bool,
     quiet: bool,
     selector: Selector,
-    dtype: WeightType,
+    dtype: Vec<WeightType>,
     policy: Policy,
     cancelled: Arc<AtomicBool>,
     late: Arc<AtomicBool>,
@@ -212,7 +212,17 @@ impl Context {
 
     /// The format weights are to be stored in; `None` keeps the file's dtype.
     pub fn weight_dtype(&self) -> Result<Option<Format>> {
-        match self.dtype {
+        match self.weight_dtypes()?.as_slice() {
+            [one] => Ok(*one),
+            _ => Err(Error::Argument(
+                "--dtype: one storage of weights; only `bench` of an op takes several".to_owned(),
+            )),
+        }
+    }
+
+    /// All that were asked for, where one after another is meant.
+    pub fn weight_dtypes(&self) -> Result<Vec<Option<Format>>> {
+        let one = |dtype: &WeightType| match dtype {
             WeightType::Auto => Ok(None),
             WeightType::F32 => Ok(Some(Format::F32)),
             WeightType::F16 => Ok(Some(Format::F16)),
@@ -221,6 +231,17 @@ impl Context {
             WeightType::Q4_0 => Err(Error::Argument(
                 "--dtype q4_0 is not supported yet; use auto, f32, f16, bf16 or q8_0".to_owned(),
             )),
+        };
+        self.dtype.iter().map(one).collect()
+    }
+
+    /// The device as it was asked for on the command line; `None` for `auto`.
+    pub fn asked_device(&self) -> Option<String> {
+        match &self.selector {
+            Selector::Auto => None,
+            Selector::Cpu => Some("cpu".to_owned()),
+            Selector::Index(index) => Some(index.to_string()),
+            Selector::Name(name) => Some(name.clone()),
         }
     }
 

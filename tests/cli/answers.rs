@@ -375,6 +375,7 @@ fn weights_are_stored_as_asked() {
         }
     }
     cpu(["embed", "--dtype", "q4_0", "--model", &bert, "Rain"]).fails(&["--dtype q4_0", "q8_0"]);
+    cpu(["embed", "--dtype", "f16,f32", "--model", &bert, "Rain"]).fails(&["--dtype: one storage"]);
     // Rows of whole blocks only: the others keep the file's dtype.
     for name in ["gpt2", "llama_gqa"] {
         let model = text(golden(name));

@@ -23,6 +23,30 @@ const KEYS: [&str; 13] = [
     "error",
 ];
 
+/// Keys behind those that are newer; a row on a GPU that was measured has them all.
+const NEWER: [&str; 9] = [
+    "p10_ns",
+    "p90_ns",
+    "peak_share",
+    "copy_share",
+    "peak_gflops",
+    "copy_gbytes_per_s",
+    "extra_bytes",
+    "cache",
+    "repeat",
+];
+
+/// The rows of an answer in `jsonl`.
+pub fn rows(arguments: &str) -> Vec<Value> {
+    let text = answer(&format!("{arguments} -o jsonl"));
+    text.lines().map(|line| serde_json::from_str(line).expect("a JSON object")).collect()
+}
+
+/// A row's text under a key.
+pub fn word<'a>(row: &'a Value, key: &str) -> &'a str {
+    row[key].as_str().unwrap_or_else(|| panic!("{key} in {row}"))
+}
+
 fn command(arguments: &str) -> Command {
     let device = std::env::var("TILEWRIGHT_DEVICE").unwrap_or_else(|_| "0".to_owned());
     let mut command = built();
@@ -30,33 +54,45 @@ fn command(arguments: &str) -> Command {
     command
 }
 
-fn bench(arguments: &str) -> Output {
+pub fn bench(arguments: &str) -> Output {
     command(arguments).output().expect("the program starts")
 }
 
-fn stdout(output: &Output) -> String {
+pub fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("text")
 }
 
-fn stderr(output: &Output) -> String {
+pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("text")
 }
 
-fn answer(arguments: &str) -> String {
+pub fn answer(arguments: &str) -> String {
     let output = bench(arguments);
     assert_eq!(output.status.code(), Some(0), "{arguments}: {}", stderr(&output));
     stdout(&output)
 }
 
-fn check_measured(row: &Value) {
-    for key in KEYS {
-        assert!(!row[key].is_null(), "{key} in {row}");
+/// Measured on a GPU, right to ten digits, and all of its figures agree.
+pub fn check_measured(row: &Value) {
+    for key in KEYS.iter().chain(&NEWER) {
+        assert!(!row[*key].is_null(), "{key} in {row}");
     }
     let number = |key: &str| row[key].as_f64().unwrap_or_else(|| panic!("{key} in {row}"));
     assert!(number("min_ns") > 0.0, "{row}");
     assert!(number("min_ns") <= number("median_ns"), "{row}");
     assert!(number("median_ns") <= number("max_ns"), "{row}");
     assert!(number("gflops") > 0.0 && number("gbytes_per_s") > 0.0, "{row}");
+    assert!(number("min_ns") <= number("p10_ns"), "{row}");
+    assert!(number("p10_ns") <= number("median_ns"), "{row}");
+    assert!(number("median_ns") <= number("p90_ns"), "{row}");
+    assert!(number("p90_ns") <= number("max_ns"), "{row}");
+    for (share, rate, limit) in [
+        ("peak_share", "gflops", "peak_gflops"),
+        ("copy_share", "gbytes_per_s", "copy_gbytes_per_s"),
+    ] {
+        let expected = number(rate) / number(limit);
+        assert!((number(share) / expected - 1.0).abs() < 1e-9, "{share} in {row}");
+    }
     assert!(number("roofline") > 0.0 && number("error") < 1e-10, "{row}");
 }
 
@@ -87,8 +123,16 @@ fn json_is_one_array_and_the_page_stands_alone() {
     let html = std::fs::read_to_string(&page).expect("the page was written");
     std::fs::remove_file(&page).expect("the page can be removed");
     assert!(html.starts_with("<!doctype html>") && html.ends_with("</html>\n"));
-    assert_eq!(html.matches("<svg").count(), 2, "rates and fractions");
+    for title in ["Time against length", "FLOP/s against length", "Roofline", "copy ", "f32 peak "]
+    {
+        assert!(html.contains(title), "{title} in the page");
+    }
+    let (svgs, rows) = (html.matches("<svg").count(), rows.len());
+    assert_eq!(svgs, 5, "time, rate and roofline, bars of rates and of fractions");
+    assert_eq!(html.matches("<circle").count(), 3 * rows, "a point per row and plot");
+    assert_eq!(html.matches("tilewright bench attention --batch 1").count(), rows, "repeats");
     assert!(html.contains("1x2/1x8x16 causal"));
+    assert!(!html.contains("NaN") && !html.contains("inf"), "{html}");
     for outside in ["http", "<script", "<link", "src="] {
         assert!(!html.contains(outside), "{outside} in the page");
     }
@@ -111,7 +155,9 @@ fn md_lists_every_variant_and_says_why_one_did_not_run() {
     let columns = |line: &str| line.matches('|').count();
     assert!(table.iter().all(|line| columns(line) == columns(table[0])), "{text}");
     assert!(table[0].contains("median") && table[0].contains("roofline"), "{text}");
-    assert!(text.contains("limits measured here"), "{text}");
+    assert!(text.contains("limits measured here") && text.contains("caches warm"), "{text}");
+    assert!(table[0].contains("of peak") && table[0].contains("of copy"), "{text}");
+    assert!(text.contains("\n    tilewright bench gemv --nk 8x16 --m 4 --dtype f32"), "{text}");
     let kernels = tilewright::ops::find("matmul").expect("matmul exists").kernels;
     for kernel in kernels {
         let shown =
@@ -127,6 +173,19 @@ fn half_weights_and_the_cpu_path_are_measured() {
     let row: Value = serde_json::from_str(text.trim()).expect("a JSON object");
     check_measured(&row);
     assert_eq!(row["dtype"], "f16");
+    let mut storages = Vec::new();
+    for row in
+        rows("matmul --mnk 8x12x64 --dtype f16,q8_0 --x-dtype f32,f16 --y-dtype f32,f16 -r 1")
+    {
+        let error = row["error"].as_f64().unwrap_or(f64::NAN);
+        // Results in f16 err by its roundoff.
+        let stored = word(&row, "dtype").contains("y f16");
+        assert!(if stored { (1e-9..5e-7).contains(&error) } else { error < 1e-10 }, "{row}");
+        storages.push(word(&row, "dtype").to_owned());
+    }
+    let expected = ["f16", "f16, y f16", "f16, x f16", "f16, x f16, y f16"];
+    assert_eq!(storages[..4], expected, "each weight with each x and y");
+    assert_eq!((storages.len(), &*storages[7]), (8, "q8_0, x f16, y f16"));
     let text = answer("norm --rows 2 --cols 8 -r 1 --json --device cpu");
     let row: Value = serde_json::from_str(text.trim()).expect("a JSON object");
     assert_eq!((row["variant"].as_str(), row["status"].as_str()), (Some("cpu"), Some("measured")));
@@ -147,6 +206,17 @@ fn sizes_that_are_none_are_wrong_usage() {
         "norm --norm batch_norm",
         "attention --seq 1,",
         "attention --causal maybe",
+        "attention --window 0",
+        "attention --softcap 0",
+        "attention --bias alibi",
+        "attention --mask causal",
+        "attention --preset gpt5",
+        "attention --baseline cublas",
+        "attention --total-tokens 32K",
+        "attention --total-tokens 64 --batch 2",
+        "attention --dtype f64",
+        "matmul --x-dtype bf16",
+        "compare a.json",
         "matmul --size 8 -r 0",
         "matmul --size 8 -o xml",
         "convolution",
@@ -165,7 +235,13 @@ fn what_cannot_be_measured_fails_in_one_line() {
         ("matmul --mnk 8x8x8 --variants matmul_gemv", "nothing was measured"),
         ("attention --heads 3 --kv-heads 2", "cannot share"),
         ("attention --seq 8 --queries 9", "--queries 9 exceeds --seq 8"),
-        ("attention --seq 8 --dtype f16", "--dtype f16"),
+        ("attention --seq 8 --dtype f16,bf16", "--dtype bf16: attention reads keys and values"),
+        ("attention --seq 8 --scale inf", "scale inf must be finite"),
+        ("attention --seq 16 --total-tokens 15", "--total-tokens 15 is less than one --seq 16"),
+        ("attention --seq 8 --baseline naive --device cpu", "--device cpu has none"),
+        ("matmul --size 8 --variants naive", "no such variant"),
+        ("matmul --size 8 --y-dtype f16 --device cpu", "the CPU path stores results in f32"),
+        ("norm --rows 8 --dtype f16", "--dtype f16: norms read f32"),
         ("matmul --mnk 4294967295x4294967295x8", "overflows"),
         ("norm --rows 4294967295 --cols 4294967295", "overflows"),
         ("matmul --mnk 9999999x9999999x1", "largest binding"),

@@ -3,6 +3,8 @@
 mod answers;
 mod attend;
 mod bench;
+mod bench_attention;
+mod bench_compare;
 #[path = "../common/mod.rs"]
 mod common;
 mod demo;

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::rows::{Outcome, Row};
 use super::sizes::{Sizes, combinations};
+use super::timing::{quoted, repeat};
 use crate::cli::context::Context;
 use crate::cli::model::{CacheArg, ModelArg, random_inputs};
 use crate::engine::{Device, Generator, Runner, by_name};
@@ -82,14 +83,27 @@ pub(super) fn run(
                 Ok(start.elapsed().as_nanos() as f64)
             })?;
             let sizes = graph.bind_sizes(&given, Symbols::default())?;
-            Outcome::Measured { time, cost: graph.cost(&sizes)?, error }
+            Outcome::Measured { time, cost: graph.cost(&sizes)?, error, extra: None }
         } else {
             let reason = format!("NMSE {error:.1e} against the CPU path, allowed {LIMIT:.0e}");
             Outcome::Failed { reason, error: Some(error) }
         };
         let dtype = context.weight_dtype()?.map_or("as stored".to_owned(), |d| d.to_string());
-        let (op, shape) = ("model".to_owned(), format!("{batch}x{tokens}"));
-        push(Row { op, variant: model.info.model_type, pick: false, shape, dtype, outcome })?;
+        push(Row {
+            op: "model".to_owned(),
+            variant: model.info.model_type,
+            pick: false,
+            shape: format!("{batch}x{tokens}"),
+            dtype,
+            repeat: repeat_of(
+                context,
+                args,
+                options,
+                &format!("--batch {batch} --tokens {tokens}"),
+            )?,
+            curve: None,
+            outcome,
+        })?;
     }
     Ok(())
 }
@@ -155,21 +169,46 @@ fn generation(
         let mut sizes = vec![(Size::Batch, batch), (Size::Tokens, 1), (Size::Past, past)];
         sizes.push((Size::Context, prompts[0].len() + new));
         sizes.extend(encode.map(|_| (Size::Source, tokens)));
-        Outcome::Measured { time, cost: graph.cost(&graph.sizes(&sizes)?)?, error: 0.0 }
+        let cost = graph.cost(&graph.sizes(&sizes)?)?;
+        Outcome::Measured { time, cost, error: 0.0, extra: None }
     };
     let mut dtype = build.dtype.map_or("as stored".to_owned(), |d| d.to_string());
     if build.cache != DType::F32 {
         dtype += &format!(", {} cache", build.cache);
     }
     let shape = format!("{batch}x{tokens}+{new}");
+    let mut sizes = format!("--batch {batch} --tokens {tokens} --new {new}");
+    if build.cache != DType::F32 {
+        sizes += &format!(" --cache-dtype {}", build.cache);
+    }
     Ok(Row {
         op: "decode".to_owned(),
         variant: info.model_type.clone(),
         pick: false,
         shape,
         dtype,
+        repeat: repeat_of(context, args, options, &sizes)?,
+        curve: None,
         outcome,
     })
+}
+
+/// The command line of a row of these sizes.
+fn repeat_of(
+    context: &Context,
+    args: &ModelArgs,
+    options: &MeasureOptions,
+    sizes: &str,
+) -> Result<String> {
+    let mut line = format!("model --model {}", quoted(&args.model.model.to_string_lossy()));
+    if let Some(head) = &args.model.head {
+        line += &format!(" --head {}", quoted(&head.to_string_lossy()));
+    }
+    line += &format!(" {sizes}");
+    if let Some(dtype) = context.weight_dtype()? {
+        line += &format!(" --dtype {dtype}");
+    }
+    Ok(repeat(context, &line, options))
 }
 
 fn nmse(got: &Tensor, want: &Tensor) -> Result<f64> {

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
+use super::baseline;
 use super::html;
-use super::rows::{HEADER, KEYS, Outcome, Place, Row, complaints};
+use super::rows::{Columns, KEYS, Outcome, Place, Row, complaints};
 use crate::cli::context::{Context, failed};
 use crate::error::Result;
 use crate::files::write_whole;
@@ -22,6 +23,17 @@ pub(crate) enum Format {
     Json,
     /// One object per line, each as soon as it is measured
     Jsonl,
+}
+
+impl Format {
+    /// The form that was asked for, by name or by `--json`.
+    pub fn asked(output: Option<Self>, context: &Context) -> Self {
+        match (output, context.json) {
+            (Some(format), _) => format,
+            (None, true) => Self::Jsonl,
+            (None, false) => Self::Md,
+        }
+    }
 }
 
 /// Collects rows; prints those forms that can be printed row by row at once.
@@ -45,7 +57,9 @@ impl<'a> Report<'a> {
             let same = |row: &&Row| {
                 (&row.op, &row.shape, &row.dtype) == (&pick.op, &pick.shape, &pick.dtype)
             };
-            let timed = self.rows.iter().filter(same).filter_map(|row| Some((time(row)?, row)));
+            // The baseline is no kernel that models could use.
+            let kernels = self.rows.iter().filter(same).filter(|row| row.variant != baseline::NAME);
+            let timed = kernels.filter_map(|row| Some((time(row)?, row)));
             let (best, fastest) = timed.min_by(|(a, _), (b, _)| a.total_cmp(b))?;
             let lag = (time(pick)? / best - 1.0) * 100.0;
             let (op, shape) = (&pick.op, &pick.shape);
@@ -69,7 +83,7 @@ impl<'a> Report<'a> {
                 if self.rows.is_empty() {
                     self.context.line(&KEYS.join(","))?;
                 }
-                self.context.line(&csv(&row.json(&self.place)))?;
+                self.context.line(&csv(&row.json(&self.place), &KEYS))?;
             }
             Format::Md | Format::Json => {}
         }
@@ -81,7 +95,7 @@ impl<'a> Report<'a> {
     /// when nothing could be measured.
     pub fn finish(self) -> Result<()> {
         match self.format {
-            Format::Md => self.table()?,
+            Format::Md => self.tell()?,
             Format::Json => {
                 let rows: Vec<_> = self.rows.iter().map(|row| row.json(&self.place)).collect();
                 self.context.line(&serde_json::to_string_pretty(&rows).unwrap_or_default())?;
@@ -95,26 +109,25 @@ impl<'a> Report<'a> {
         self.verdict()
     }
 
-    fn table(&self) -> Result<()> {
+    fn tell(&self) -> Result<()> {
         // Stopped before the first row: the error says it all.
         if self.rows.is_empty() {
             return Ok(());
         }
-        let mut table = Table::new();
-        table.load_style(presets::ASCII_MARKDOWN);
-        table.set_header(HEADER);
-        for cells in self.rows.iter().filter_map(|row| row.cells(&self.place)) {
-            table.add_row(cells);
-        }
-        for column in table.column_iter_mut().skip(4) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+        let columns = Columns::new(&self.place, &self.rows);
+        let cells = self.rows.iter().filter_map(|row| columns.cells(row));
         self.context.line(&self.place.describe(&self.rows))?;
         self.context.line("")?;
-        self.context.line(&table.to_string())?;
+        self.context.line(&table(&columns.header(), cells, 4))?;
         let complaints = complaints(&self.rows);
         if !complaints.is_empty() {
             self.context.line(&format!("\n{}", complaints.join("\n")))?;
+        }
+        let timed = |row: &&Row| matches!(row.outcome, Outcome::Measured { .. });
+        let again = self.rows.iter().filter(timed).map(|row| format!("    {}", row.repeat));
+        let again: Vec<_> = again.collect();
+        if !again.is_empty() {
+            self.context.line(&format!("\nEach row again:\n\n{}", again.join("\n")))?;
         }
         Ok(())
     }
@@ -133,8 +146,26 @@ impl<'a> Report<'a> {
     }
 }
 
-/// One CSV record (RFC 4180) of a row under [`KEYS`].
-fn csv(row: &Value) -> String {
+/// A table, also valid Markdown; columns are flushed right from the given one on.
+pub(super) fn table(
+    header: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+    right_from: usize,
+) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header(header);
+    for cells in rows {
+        table.add_row(cells);
+    }
+    for column in table.column_iter_mut().skip(right_from) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.to_string()
+}
+
+/// One CSV record (RFC 4180) of a row under its keys.
+pub(super) fn csv(row: &Value, keys: &[&str]) -> String {
     let field = |key: &&str| match &row[*key] {
         Value::Null => String::new(),
         Value::String(text) if text.contains([',', '"', '\n', '\r']) => {
@@ -143,7 +174,7 @@ fn csv(row: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    KEYS.iter().map(field).collect::<Vec<_>>().join(",")
+    keys.iter().map(field).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -156,7 +187,7 @@ mod tests {
     fn csv_quotes_what_needs_it() {
         let mut row = json!({"op": "a,b", "variant": "say \"x\"", "shape": "1x2", "samples": 3});
         row["error"] = Value::Null;
-        assert!(csv(&row).starts_with("\"a,b\",\"say \"\"x\"\"\",1x2,,,,,,3,,"));
-        assert_eq!(csv(&row).matches(',').count(), KEYS.len());
+        assert!(csv(&row, &KEYS).starts_with("\"a,b\",\"say \"\"x\"\"\",1x2,,,,,,3,,"));
+        assert_eq!(csv(&row, &KEYS).matches(',').count(), KEYS.len());
     }
 }

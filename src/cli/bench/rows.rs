@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::work::Curve;
 use crate::ops::Cost;
 use crate::ops::bench::{Measurement, Roofline};
 
 /// Keys of a row in every machine-readable form.
-pub(crate) const KEYS: [&str; 18] = [
+pub(crate) const KEYS: [&str; 28] = [
     "op",
     "variant",
     "shape",
@@ -25,7 +26,20 @@ pub(crate) const KEYS: [&str; 18] = [
     "status",
     "reason",
     "pick",
+    "p10_ns",
+    "p90_ns",
+    "peak_share",
+    "copy_share",
+    "peak_gflops",
+    "copy_gbytes_per_s",
+    "extra_bytes",
+    "length",
+    "cache",
+    "repeat",
 ];
+
+/// What the caches hold when a sample begins: repeats read the same operands back to back.
+const CACHE: &str = "warm";
 
 /// Where the rows were measured.
 pub(crate) struct Place {
@@ -43,6 +57,10 @@ pub(crate) struct Row {
     pub pick: bool,
     pub shape: String,
     pub dtype: String,
+    /// The command line that repeats it.
+    pub repeat: String,
+    /// Where it stands on the plots against length.
+    pub curve: Option<Curve>,
     pub outcome: Outcome,
 }
 
@@ -54,6 +72,8 @@ pub(crate) enum Outcome {
         cost: Cost,
         /// Normalised mean squared error against the CPU path.
         error: f64,
+        /// Bytes of memory besides operands and results, where they are known.
+        extra: Option<u64>,
     },
     /// Wrong, so not timed; or the device failed.
     Failed { reason: String, error: Option<f64> },
@@ -74,9 +94,21 @@ impl Row {
         set("device", json!(place.device));
         set("driver", json!(place.driver));
         set("pick", json!(self.pick));
+        set("repeat", json!(self.repeat));
+        set("length", json!(self.curve.as_ref().map(|curve| curve.length)));
+        if let Some(limits) = place.roofline {
+            set("peak_gflops", json!(limits.flops_per_s / 1e9));
+            set("copy_gbytes_per_s", json!(limits.bytes_per_s / 1e9));
+        }
         match &self.outcome {
-            Outcome::Measured { time, cost, error } => {
+            Outcome::Measured { time, cost, error, extra } => {
                 set("median_ns", json!(time.median_ns));
+                set("p10_ns", json!(time.p10_ns));
+                set("p90_ns", json!(time.p90_ns));
+                set("peak_share", json!(self.peak_share(place)));
+                set("copy_share", json!(self.copy_share(place)));
+                set("extra_bytes", json!(extra));
+                set("cache", json!(CACHE));
                 set("min_ns", json!(time.min_ns));
                 set("max_ns", json!(time.max_ns));
                 set("samples", json!(time.samples));
@@ -106,23 +138,112 @@ impl Row {
         place.roofline.map(|limits| limits.fraction(*cost, time.median_ns))
     }
 
-    /// Cells for people: see [`HEADER`]. What did not run has none; it is told below the table.
-    pub fn cells(&self, place: &Place) -> Option<Vec<String>> {
-        let mark = if self.pick { " <-" } else { "" };
-        let variant = format!("{}{mark}", self.variant);
-        let mut cells = [&self.op, &variant, &self.shape, &self.dtype].map(String::clone).to_vec();
-        match &self.outcome {
-            Outcome::Measured { time, cost, error } => cells.extend([
-                span(time.median_ns),
-                format!("{} to {}", span(time.min_ns), span(time.max_ns)),
-                digits(cost.flops / time.median_ns),
-                digits(cost.bytes / time.median_ns),
-                self.fraction(place).map_or_else(String::new, |f| format!("{:.1}%", f * 100.0)),
-                format!("{error:.1e}"),
-            ]),
+    /// Operations per second as a share of the measured peak.
+    pub fn peak_share(&self, place: &Place) -> Option<f64> {
+        Some(self.gflops()? * 1e9 / place.roofline?.flops_per_s)
+    }
+
+    /// Bytes per second as a share of the measured copy.
+    pub fn copy_share(&self, place: &Place) -> Option<f64> {
+        Some(self.gbytes_per_s()? * 1e9 / place.roofline?.bytes_per_s)
+    }
+
+    /// 10^9 operations per second.
+    pub fn gflops(&self) -> Option<f64> {
+        let Outcome::Measured { time, cost, .. } = &self.outcome else { return None };
+        Some(cost.flops / time.median_ns)
+    }
+
+    /// 10^9 bytes per second.
+    pub fn gbytes_per_s(&self) -> Option<f64> {
+        let Outcome::Measured { time, cost, .. } = &self.outcome else { return None };
+        Some(cost.bytes / time.median_ns)
+    }
+}
+
+/// A unit that fits the largest of some values given in 10^9 per second.
+#[derive(Clone, Copy)]
+pub(super) struct Unit {
+    pub name: &'static str,
+    scale: f64,
+}
+
+impl Unit {
+    /// `small` stands for 10^9, `large` for 10^12.
+    pub fn of(values: impl Iterator<Item = f64>, small: &'static str, large: &'static str) -> Self {
+        if values.fold(0.0, f64::max) >= 1e3 {
+            Self { name: large, scale: 1e-3 }
+        } else {
+            Self { name: small, scale: 1.0 }
+        }
+    }
+
+    /// The unit of operations per second for these rows.
+    pub fn rate(rows: &[Row]) -> Self {
+        Self::of(rows.iter().filter_map(Row::gflops), "GFLOP/s", "TFLOP/s")
+    }
+
+    /// A value given in 10^9 per second.
+    pub fn convert(self, value: f64) -> f64 {
+        value * self.scale
+    }
+}
+
+/// Columns for people; units fit the rows, and memory is a column where some row needs any.
+pub(super) struct Columns<'a> {
+    place: &'a Place,
+    rate: Unit,
+    traffic: Unit,
+    extra: bool,
+}
+
+impl<'a> Columns<'a> {
+    pub fn new(place: &'a Place, rows: &[Row]) -> Self {
+        let traffic = Unit::of(rows.iter().filter_map(Row::gbytes_per_s), "GB/s", "TB/s");
+        let extra = |row: &Row| match row.outcome {
+            Outcome::Measured { extra, .. } => extra.is_some_and(|bytes| bytes > 0),
+            _ => false,
+        };
+        Self { place, rate: Unit::rate(rows), traffic, extra: rows.iter().any(extra) }
+    }
+
+    /// Column titles.
+    pub fn header(&self) -> Vec<&'static str> {
+        let mut titles = vec!["op", "variant", "shape", "dtype", "median", "spread"];
+        titles.extend([self.rate.name, "of peak", self.traffic.name, "of copy", "roofline"]);
+        titles.extend(self.extra.then_some("extra memory"));
+        titles.push("error");
+        titles
+    }
+
+    /// A row's cells. What did not run has none; it is told below the table.
+    pub fn cells(&self, row: &Row) -> Option<Vec<String>> {
+        let mark = if row.pick { " <-" } else { "" };
+        let variant = format!("{}{mark}", row.variant);
+        let mut cells = [&row.op, &variant, &row.shape, &row.dtype].map(String::clone).to_vec();
+        let share = |share: Option<f64>| {
+            share.map_or_else(String::new, |share| format!("{:.1}%", share * 100.0))
+        };
+        let rate = |value: Option<f64>, unit: Unit| {
+            value.map_or_else(String::new, |value| digits(unit.convert(value)))
+        };
+        match &row.outcome {
+            Outcome::Measured { time, error, extra, .. } => {
+                cells.extend([
+                    span(time.median_ns),
+                    format!("{} to {}", span(time.min_ns), span(time.max_ns)),
+                    rate(row.gflops(), self.rate),
+                    share(row.peak_share(self.place)),
+                    rate(row.gbytes_per_s(), self.traffic),
+                    share(row.copy_share(self.place)),
+                    share(row.fraction(self.place)),
+                ]);
+                cells.extend(self.extra.then(|| extra.map_or_else(String::new, memory)));
+                cells.push(format!("{error:.1e}"));
+            }
             Outcome::Failed { error, .. } => {
                 cells.push("FAILED".to_owned());
-                cells.extend([const { String::new() }; 4]);
+                cells.extend(vec![String::new(); self.header().len() - cells.len() - 1]);
                 cells.push(error.map_or_else(String::new, |e| format!("{e:.1e}")));
             }
             Outcome::NotRun(_) => return None,
@@ -149,10 +270,6 @@ pub(super) fn complaints(rows: &[Row]) -> Vec<String> {
     found.iter().map(|(line, shapes)| format!("{line} ({})", shapes.join(", "))).collect()
 }
 
-/// Column titles for people.
-pub(super) const HEADER: [&str; 10] =
-    ["op", "variant", "shape", "dtype", "median", "spread", "GFLOP/s", "GB/s", "roofline", "error"];
-
 impl Place {
     /// Device, driver, clock and limits in one line.
     pub fn describe(&self, rows: &[Row]) -> String {
@@ -171,7 +288,7 @@ impl Place {
                 digits(limits.bytes_per_s / 1e9)
             );
         }
-        text
+        text + &format!(", caches {CACHE}: samples repeat on the same operands")
     }
 }
 
@@ -184,6 +301,18 @@ pub(super) fn span(ns: f64) -> String {
         _ => (1.0, "ns"),
     };
     format!("{} {unit}", digits(ns / scale))
+}
+
+/// Bytes with three significant digits.
+pub(super) fn memory(bytes: u64) -> String {
+    let bytes = bytes as f64;
+    let (scale, unit) = match bytes {
+        1_073_741_824.0.. => (30, "GiB"),
+        1_048_576.0.. => (20, "MiB"),
+        1024.0.. => (10, "KiB"),
+        _ => return format!("{bytes} B"),
+    };
+    format!("{} {unit}", digits(bytes / 2f64.powi(scale)))
 }
 
 /// Three significant digits, without an exponent.
@@ -214,5 +343,18 @@ mod tests {
         ] {
             assert_eq!(span(ns), text);
         }
+    }
+
+    #[test]
+    fn memory_has_three_digits_and_units_fit_the_largest_value() {
+        for (bytes, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1536, "1.50 KiB"), (3 << 30, "3.00 GiB")]
+        {
+            assert_eq!(memory(bytes), text);
+        }
+        let unit = |values: &[f64]| Unit::of(values.iter().copied(), "GB/s", "TB/s");
+        assert_eq!(unit(&[1.0, 999.0]).name, "GB/s");
+        let large = unit(&[1.0, 4000.0]);
+        assert_eq!((large.name, large.convert(4000.0)), ("TB/s", 4.0));
     }
 }

@@ -1,5 +1,5 @@
 //! Sizes on the command line: `128`, lists `128,512`, ranges `64-4096*2` (doubling) and
-//! `64-256+64` (in steps), and products of them such as `128x3072x768`.
+//! `64-256+64` (in steps), and products of them such as `128x3072x768`; `32k` is 32 * 1024.
 
 use std::str::FromStr;
 
@@ -105,12 +105,32 @@ fn extend(item: &str, sizes: &mut Vec<usize>) -> Result<(), String> {
     Ok(())
 }
 
-fn size(text: &str) -> Result<usize, String> {
-    match text.parse() {
+/// One size, `k` behind it standing for 1024.
+pub(super) fn size(text: &str) -> Result<usize, String> {
+    let (digits, unit) = text.strip_suffix('k').map_or((text, 1), |digits| (digits, 1024));
+    match digits.parse::<usize>().map(|size| size.saturating_mul(unit)) {
         Ok(0) => Err("a size must be positive".to_owned()),
         Ok(size) if size > MAX_SIZE => Err(format!("`{text}`: a size is at most {MAX_SIZE}")),
         Ok(size) => Ok(size),
-        Err(_) => Err(format!("`{text}` is not a size; examples: 512  128,512  64-4096*2  1-8+1")),
+        Err(_) => Err(format!("`{text}` is not a size; examples: 512  128,512  64-4k*2  1-8+1")),
+    }
+}
+
+/// A value, or `none`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Maybe<T>(pub Option<T>);
+
+/// A size or `none`.
+pub(super) fn maybe_size(text: &str) -> Result<Maybe<usize>, String> {
+    if text == "none" { Ok(Maybe(None)) } else { size(text).map(|size| Maybe(Some(size))) }
+}
+
+/// A positive number or `none`.
+pub(super) fn maybe_number(text: &str) -> Result<Maybe<f32>, String> {
+    match text.parse::<f32>() {
+        _ if text == "none" => Ok(Maybe(None)),
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(Maybe(Some(number))),
+        _ => Err(format!("`{text}` is neither a positive number nor `none`")),
     }
 }
 
@@ -134,6 +154,7 @@ mod tests {
             ("1-4", vec![1, 2, 3, 4]),
             ("5-5*2", vec![5]),
             ("1, 8-16*2 ,3", vec![1, 8, 16, 3]),
+            ("1k-4k*2", vec![1024, 2048, 4096]),
         ] {
             assert_eq!(sizes(text), Ok(expected), "{text}");
         }
@@ -158,6 +179,10 @@ mod tests {
             "0-8",
             "1-1000",
             "1-8*2+1",
+            "k",
+            "0k",
+            "4K",
+            "9999999k",
             "99999999999999999999999",
         ] {
             assert!(sizes(text).is_err(), "{text}");
@@ -169,6 +194,18 @@ mod tests {
         let last = MAX_SIZE;
         assert_eq!(sizes(&format!("{}-{last}*2", last / 2 + 1)), Ok(vec![last / 2 + 1]));
         assert_eq!(sizes(&format!("{last}-{last}+1")), Ok(vec![last]));
+    }
+
+    #[test]
+    fn a_value_can_be_none() {
+        assert_eq!(maybe_size("none"), Ok(Maybe(None)));
+        assert_eq!(maybe_size("4k"), Ok(Maybe(Some(4096))));
+        assert_eq!(maybe_number("none"), Ok(Maybe(None)));
+        assert_eq!(maybe_number("0.5"), Ok(Maybe(Some(0.5))));
+        for text in ["", "0", "-1", "None", "x"] {
+            assert!(maybe_size(text).is_err() && maybe_number(text).is_err(), "{text}");
+        }
+        assert!(maybe_number("inf").is_err() && maybe_number("NaN").is_err());
     }
 
     #[test]

@@ -26,6 +26,10 @@ impl Default for MeasureOptions {
 pub struct Measurement {
     /// Median of the samples, in nanoseconds.
     pub median_ns: f64,
+    /// Tenth percentile of the samples, between two of them in proportion.
+    pub p10_ns: f64,
+    /// Ninetieth percentile.
+    pub p90_ns: f64,
     /// Fastest sample.
     pub min_ns: f64,
     /// Slowest sample.
@@ -75,17 +79,21 @@ pub fn measure_with(
         .map(|_| Ok(run(repeats)? / repeats as f64))
         .collect::<Result<Vec<f64>>>()?;
     samples.sort_by(f64::total_cmp);
-    let middle = samples.len() / 2;
-    let median_ns = if samples.len().is_multiple_of(2) {
-        (samples[middle - 1] + samples[middle]) / 2.0
-    } else {
-        samples[middle]
-    };
+    let [p10_ns, median_ns, p90_ns] = [0.1, 0.5, 0.9].map(|share| quantile(&samples, share));
     if median_ns <= 0.0 {
         return Err(Error::Device(format!("the {} does not advance", clock.name())));
     }
     let (min_ns, max_ns) = (samples[0], samples[samples.len() - 1]);
-    Ok(Measurement { median_ns, min_ns, max_ns, samples: samples.len(), clock })
+    let samples = samples.len();
+    Ok(Measurement { median_ns, p10_ns, p90_ns, min_ns, max_ns, samples, clock })
+}
+
+/// The value below which such a share of sorted samples lies, between two of them in proportion.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let place = share * (sorted.len() - 1) as f64;
+    let below = place as usize;
+    let above = (below + 1).min(sorted.len() - 1);
+    sorted[below] + (sorted[above] - sorted[below]) * (place - below as f64)
 }
 
 /// What one repeat records.
@@ -202,6 +210,16 @@ mod tests {
         });
         let found = found.expect("the clock advances");
         assert_eq!((found.median_ns, found.min_ns, found.max_ns), (5e7, 4e7, 6e7));
+    }
+
+    #[test]
+    fn quantiles_lie_between_samples_in_proportion() {
+        let sorted = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        assert_eq!(
+            [0.0, 0.1, 0.5, 0.9, 1.0].map(|s| quantile(&sorted, s)),
+            [1.0, 1.5, 3.5, 5.5, 6.0]
+        );
+        assert_eq!(quantile(&[7.0], 0.9), 7.0);
     }
 
     #[test]
