@@ -6,7 +6,6 @@
 
 use super::presets::Bias;
 use super::work::{BUCKETS, Heads, MAX_DISTANCE};
-use crate::activation::Activation;
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Gpu, Pass, Upload};
 use crate::ops::{
@@ -77,7 +76,7 @@ impl Naive {
         let mut extra = 2 * square.bytes() as u64;
 
         let scale = heads.op().scale;
-        let product = |layout| Matmul { layout, activation: Activation::None };
+        let product = Matmul::plain;
         // Without a cap the queries are scaled, which is less work than scaling the scores.
         let scaled = match heads.softcap {
             None if scale != 1.0 => Some(gpu.buffer("scaled q", query.bytes())?),
