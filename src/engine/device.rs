@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::gpu::{Choice, Gpu};
 use crate::graph::{
-    DeviceWeights, Executor, Graph, HostSession, HostWeights, Policy, Progress, Session,
+    DeviceWeights, Executor, Graph, HostSession, HostWeights, LoadTimes, Policy, Progress, Session,
     SessionOptions,
 };
 use crate::tensor::Sizes;
@@ -47,6 +47,15 @@ impl Device {
     /// The adapter's name, or `CPU`.
     pub fn name(&self) -> &str {
         self.as_gpu().map_or("CPU", |gpu| &gpu.caps().name)
+    }
+
+    /// How long the sessions made here so far took to become ready; nothing on the CPU, which
+    /// loads as it runs.
+    pub fn load_times(&self) -> LoadTimes {
+        match self {
+            Self::Cpu(_) => LoadTimes::default(),
+            Self::Gpu(weights) => weights.times(),
+        }
     }
 
     /// Makes `graph` ready to run here for sizes up to `capacity`. On a device this loads its

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use super::choose::{Bucket, Metas, choose_kernels, compile};
+use super::loaded::{DeviceWeight, DeviceWeights, Progress};
 use super::narrow::narrow;
 use super::node::{Graph, Node, Source, Value};
 use super::options::SessionOptions;
 use super::plan::{Place, Plan};
 use super::state::States;
-use super::weight::{DeviceWeight, DeviceWeights, Progress};
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Commands, Gpu, Pass, Readback};
 use crate::ops::{Compiled, Dispatch, Launch, Slot};
@@ -107,6 +109,7 @@ impl Session {
         options: &SessionOptions,
         progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<Self> {
+        let start = Instant::now();
         let gpu = weights.gpu().clone();
         let narrowed = narrow(&graph, capacity, gpu.caps(), weights.policy())?;
         let graph = narrowed.map_or(graph, Arc::new);
@@ -120,8 +123,16 @@ impl Session {
             options.keep_all,
             &scratch,
         )?;
-        let compiled = compile(&graph, &gpu, capacity, &choices)?;
-        weights.load(&graph.weights(), progress)?;
+        // Neither needs the other, and each waits for something else.
+        let (compiled, compile_time) = std::thread::scope(|scope| {
+            let compiling = scope.spawn(|| {
+                let start = Instant::now();
+                (compile(&graph, &gpu, capacity, &choices), start.elapsed())
+            });
+            let loaded = weights.load(&graph.weights(), progress);
+            let (compiled, time) = compiling.join().unwrap_or_else(|e| resume_unwind(e));
+            compiled.and_then(|compiled| loaded.map(|()| (compiled, time)))
+        })?;
         let states = options.states.clone().unwrap_or_default();
         let buffers = allocate(&graph, &gpu, &plan, weights, &states)?;
         let mut steps = Vec::with_capacity(graph.nodes.len());
@@ -147,6 +158,7 @@ impl Session {
             })
             .collect::<Result<_>>()?;
         gpu.save_pipeline_cache()?;
+        weights.took(start.elapsed(), compile_time);
         Ok(Self {
             graph,
             gpu,

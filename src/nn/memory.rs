@@ -4,7 +4,7 @@ use super::attention::Attend;
 use super::kept::{Cache, Heads};
 use super::scope::Scope;
 use crate::error::Result;
-use crate::graph::{Graph, Value};
+use crate::graph::{Graph, Size, Value};
 use crate::ops::CacheAppend;
 use crate::tensor::{DType, Dim, SymMeta};
 
@@ -31,7 +31,7 @@ impl Memory {
     /// Kept keys and values, for a decoder's graph: adds the symbol `source` and the input
     /// `encoder_attention_mask` u32 [batch, source]. `dtype` is what both graphs keep them in.
     pub fn kept(graph: &mut Graph, batch: Dim, dtype: DType) -> Result<Self> {
-        let source = Dim::Sym(graph.symbol("source")?);
+        let source = Dim::Sym(graph.symbol(Size::Source)?);
         let mask = graph.input("encoder_attention_mask", SymMeta::u32([batch, source]));
         Ok(Self::Kept { cache: Cache { batch, length: source, dtype }, mask })
     }

@@ -3,7 +3,7 @@
 use super::kept::Cache;
 use super::scope::Scope;
 use crate::error::Result;
-use crate::graph::{Graph, Value, Weight};
+use crate::graph::{Graph, Size, Value, Weight};
 use crate::ops::{Embedding, Positions, Sinusoid, sinusoidal};
 use crate::tensor::{DType, Dim, SymMeta};
 
@@ -48,8 +48,8 @@ impl Sequence {
         base: usize,
         dtype: DType,
     ) -> Result<Self> {
-        let past = Dim::Sym(graph.symbol("past")?);
-        let context = Dim::Sym(graph.symbol("context")?);
+        let past = Dim::Sym(graph.symbol(Size::Past)?);
+        let context = Dim::Sym(graph.symbol(Size::Context)?);
         let batch = graph.meta(ids).dims.first().copied().unwrap_or(Dim::Const(1));
         let (mut mask, mut pads) = (None, None);
         if padded {

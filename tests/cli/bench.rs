@@ -286,3 +286,19 @@ fn an_interrupted_bench_reports_what_it_measured() {
     std::fs::remove_file(&page).expect("the page can be removed");
     assert!(first.contains(",1x64x64,") && html.contains("1x64x64"), "{first}");
 }
+
+#[test]
+fn a_model_tells_what_its_start_took() {
+    let started = ["load_ms", "compile_ms", "upload_gb_s", "first_token_ms"];
+    for (what, op) in [("", "model"), (" --new 3", "decode")] {
+        let rows = rows(&format!("model --model storyteller --tokens 8{what} -r 3"));
+        let [row] = rows.as_slice() else { panic!("{rows:?}") };
+        assert_eq!(word(row, "op"), op);
+        let [load, compile, upload, first] =
+            started.map(|key| row[key].as_f64().unwrap_or_else(|| panic!("{key} in {row}")));
+        assert!(compile > 0.0 && upload > 0.0, "{row}");
+        assert!(compile <= load && load <= first, "{row}");
+    }
+    let rows = rows("matmul --size 8 -r 3");
+    assert!(started.iter().all(|key| rows[0][*key].is_null()), "{}", rows[0]);
+}

@@ -237,6 +237,7 @@ mod tests {
             dtype: "f32".to_owned(),
             repeat: "tilewright bench matmul".to_owned(),
             curve: None,
+            start: None,
             outcome: Outcome::NotRun("the device lacks x & y".to_owned()),
         };
         let page = page(&place, &[row]);

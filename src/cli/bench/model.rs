@@ -2,9 +2,9 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::rows::{Outcome, Row};
+use super::rows::{Outcome, Row, Start};
 use super::sizes::{Sizes, combinations};
 use super::timing::{quoted, repeat};
 use crate::cli::context::Context;
@@ -12,7 +12,7 @@ use crate::cli::model::{CacheArg, ModelArg, random_inputs};
 use crate::engine::{Device, Generator, Runner, by_name};
 use crate::error::Result;
 use crate::gpu::Clock;
-use crate::graph::Size;
+use crate::graph::{LoadTimes, Size};
 use crate::models::Kind;
 use crate::ops::bench::{MeasureOptions, measure_with};
 use crate::ops::{Rng, Sampling, Tolerance};
@@ -56,6 +56,7 @@ pub(super) fn run(
     }
     for [batch, tokens] in combinations([&args.batch.0, &args.tokens.0])? {
         context.check_cancelled()?;
+        let (begin, before) = (Instant::now(), device.load_times());
         let model = args.model.open(context, false)?;
         let inputs = random_inputs(&model.info, batch, tokens, false)?;
         let given = by_name(&inputs);
@@ -66,6 +67,7 @@ pub(super) fn run(
             false => ControlFlow::Continue(()),
         })?;
         let got = runner.run(&given)?;
+        let start = started(device, before, begin.elapsed());
         context.warn(&runner.warnings());
         let graph = runner.graph();
         let want = Runner::fused(Arc::clone(graph), Device::cpu()).run(&given)?;
@@ -102,6 +104,7 @@ pub(super) fn run(
                 &format!("--batch {batch} --tokens {tokens}"),
             )?,
             curve: None,
+            start,
             outcome,
         })?;
     }
@@ -122,6 +125,7 @@ fn generation(
     let folder = args.model.folder(context)?;
     let build = args.cache.options(context, tokens + new)?;
     let open = |device| Generator::open(&folder, device, &build);
+    let (begin, before) = (Instant::now(), device.load_times());
     let model = open(device.clone())?;
     let info = model.info();
     let mut rng = Rng::new(7);
@@ -147,6 +151,12 @@ fn generation(
         context.check_cancelled()?;
         Ok((all, first.map_or(0.0, |first| first.elapsed().as_nanos() as f64)))
     };
+    let mut first_token = None;
+    model.start(&sources, &prompts, 1, Sampling::GREEDY)?.run_ahead(1, |_| {
+        first_token.get_or_insert_with(|| begin.elapsed());
+        ControlFlow::Continue(())
+    })?;
+    let first_token = first_token.unwrap_or_default();
     let checked = CHECKED.min(new);
     let agree = ids(&model, checked)?.0 == ids(&open(Device::cpu())?, checked)?.0;
     context.warn(&model.warnings());
@@ -189,8 +199,14 @@ fn generation(
         dtype,
         repeat: repeat_of(context, args, options, &sizes)?,
         curve: None,
+        start: started(device, before, first_token),
         outcome,
     })
+}
+
+/// What it took to start, on a device; the CPU has no such phase.
+fn started(device: &Device, before: LoadTimes, first: Duration) -> Option<Start> {
+    device.as_gpu().map(|_| Start { load: device.load_times().since(before), first })
 }
 
 /// The command line of a row of these sizes.

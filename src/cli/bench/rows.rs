@@ -1,13 +1,16 @@
 //! Rows of a benchmark, and what their cells say.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::work::Curve;
+use crate::graph::LoadTimes;
 use crate::ops::Cost;
 use crate::ops::bench::{Measurement, Roofline};
 
 /// Keys of a row in every machine-readable form.
-pub(crate) const KEYS: [&str; 28] = [
+pub(crate) const KEYS: [&str; 32] = [
     "op",
     "variant",
     "shape",
@@ -36,6 +39,10 @@ pub(crate) const KEYS: [&str; 28] = [
     "length",
     "cache",
     "repeat",
+    "load_ms",
+    "compile_ms",
+    "upload_gb_s",
+    "first_token_ms",
 ];
 
 /// What the caches hold when a sample begins: repeats read the same operands back to back.
@@ -47,6 +54,22 @@ pub(crate) struct Place {
     pub driver: String,
     /// The device's limits; `None` on the CPU route.
     pub roofline: Option<Roofline>,
+}
+
+/// What it took until a model gave its first result.
+#[derive(Clone, Copy)]
+pub(crate) struct Start {
+    pub load: LoadTimes,
+    /// From opening the model to its first token or result, loading included.
+    pub first: Duration,
+}
+
+impl Start {
+    /// Bytes per nanosecond of upload; `None` where nothing was.
+    fn upload_gb_s(&self) -> Option<f64> {
+        let ns = self.load.upload.as_nanos() as f64;
+        (self.load.uploaded > 0 && ns > 0.0).then(|| self.load.uploaded as f64 / ns)
+    }
 }
 
 /// One line of a benchmark.
@@ -61,6 +84,8 @@ pub(crate) struct Row {
     pub repeat: String,
     /// Where it stands on the plots against length.
     pub curve: Option<Curve>,
+    /// Of models on a device.
+    pub start: Option<Start>,
     pub outcome: Outcome,
 }
 
@@ -96,6 +121,13 @@ impl Row {
         set("pick", json!(self.pick));
         set("repeat", json!(self.repeat));
         set("length", json!(self.curve.as_ref().map(|curve| curve.length)));
+        if let Some(start) = &self.start {
+            let ms = |time: Duration| json!(time.as_secs_f64() * 1e3);
+            set("load_ms", ms(start.load.ready));
+            set("compile_ms", ms(start.load.compile));
+            set("upload_gb_s", json!(start.upload_gb_s()));
+            set("first_token_ms", ms(start.first));
+        }
         if let Some(limits) = place.roofline {
             set("peak_gflops", json!(limits.flops_per_s / 1e9));
             set("copy_gbytes_per_s", json!(limits.bytes_per_s / 1e9));

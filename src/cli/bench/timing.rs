@@ -157,7 +157,7 @@ impl Bench<'_> {
         let named = if self.gpu.is_some() { format!(" --variants {name}") } else { String::new() };
         let repeat = repeat(self.context, &format!("{}{named}", work.options), self.options);
         let curve = work.curve.clone();
-        Ok(Row { op, variant: name, pick, shape, dtype, repeat, curve, outcome })
+        Ok(Row { op, variant: name, pick, shape, dtype, repeat, curve, start: None, outcome })
     }
 
     /// The precision that the policy means for these operands: fast for 16-bit ones where

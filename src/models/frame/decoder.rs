@@ -4,7 +4,7 @@
 use super::outputs::{hidden_states, language_model};
 use super::sizes::Sizes;
 use crate::error::Result;
-use crate::graph::{Graph, Value};
+use crate::graph::{Graph, Size, Value};
 use crate::models::info::{Class, Kind, ModelInfo};
 use crate::models::model::{BuildOptions, Files, Model, Outputs};
 use crate::nn::{Parameters, Scope, Sequence};
@@ -69,7 +69,7 @@ pub fn build<D: Decoder>(
     let class = Class::of(config, &CLASSES)?;
     config.token_ids("eos_token_id", sizes.vocab_size)?;
     let mut graph = Graph::new();
-    let (batch, tokens) = (graph.symbol("batch")?, graph.symbol("tokens")?);
+    let (batch, tokens) = (graph.symbol(Size::Batch)?, graph.symbol(Size::Tokens)?);
     let meta = SymMeta::u32([Dim::Sym(batch), Dim::Sym(tokens)]);
     let ids = graph.input("input_ids", meta.clone());
     let sequence = match options.outputs {

@@ -5,7 +5,7 @@ use super::heads::{Heads, Trunk};
 use super::outputs::{hidden_states, picked, pool};
 use super::sizes::Sizes;
 use crate::error::Result;
-use crate::graph::{Graph, Value};
+use crate::graph::{Graph, Size, Value};
 use crate::models::info::{Class, Kind, ModelInfo, labels};
 use crate::models::model::{BuildOptions, Files, Model, Outputs};
 use crate::nn::{Parameters, Scope, Sequence};
@@ -77,7 +77,7 @@ pub fn build<E: Encoder>(
     }
     let (sizes, segments) = (encoder.sizes(config)?, encoder.segments());
     let mut graph = Graph::new();
-    let dims = [Dim::Sym(graph.symbol("batch")?), Dim::Sym(graph.symbol("tokens")?)];
+    let dims = [Dim::Sym(graph.symbol(Size::Batch)?), Dim::Sym(graph.symbol(Size::Tokens)?)];
     let ids = graph.input("input_ids", SymMeta::u32(dims));
     let mask = graph.input("attention_mask", SymMeta::u32(dims));
     let types = (segments > 0).then(|| graph.input("token_type_ids", SymMeta::u32(dims)));

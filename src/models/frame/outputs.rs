@@ -1,7 +1,7 @@
 //! What graphs give out, in a whole pass and in a decoding step.
 
 use crate::error::Result;
-use crate::graph::{Graph, Value};
+use crate::graph::{Graph, Size, Value};
 use crate::models::model::{BuildOptions, Outputs};
 use crate::nn::Scope;
 use crate::ops::{Gather, L2Normalize, Pool, Sample, Splade};
@@ -32,7 +32,7 @@ pub fn hidden_states(graph: &mut Graph, options: &BuildOptions, prefix: &str, st
 /// The states, f32 [batch, picks, width], of the tokens that the input [`POSITIONS`] names.
 pub fn picked(graph: &mut Graph, states: Value) -> Result<Value> {
     let batch = graph.meta(states).dims.first().copied().unwrap_or(Dim::Const(1));
-    let picks = Dim::Sym(graph.symbol("picks")?);
+    let picks = Dim::Sym(graph.symbol(Size::Picks)?);
     let picks = graph.input(POSITIONS, SymMeta::u32([batch, picks]));
     graph.apply(Gather, [Some(states), Some(picks)])
 }
@@ -59,7 +59,7 @@ pub fn language_model(
     let next = at.group("sampling", |at| {
         let settings = at.graph().input(SAMPLING, SymMeta::u32([6usize]));
         // The position tells the steps apart.
-        let step = at.graph().symbol("past").map(Dim::Sym)?;
+        let step = at.graph().symbol(Size::Past).map(Dim::Sym)?;
         at.apply(Sample { step }, [Some(logits), Some(settings)])
     })?;
     at.graph().output(NEXT_TOKEN, next);

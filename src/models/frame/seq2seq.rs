@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::outputs::{hidden_states, language_model, pool};
 use crate::error::Result;
-use crate::graph::{Graph, Value};
+use crate::graph::{Graph, Size, Value};
 use crate::models::info::{Class, DecoderInfo, Kind, ModelInfo};
 use crate::models::model::{BuildOptions, Files, Model, Outputs};
 use crate::nn::{Attend, Heads, Memory, Parameters, Scope, Sequence};
@@ -182,7 +182,7 @@ fn encoder_alone(
 ) -> Result<Model> {
     let mut graph = Graph::new();
     let mut at = Scope::new(&mut graph, parameters);
-    let (mask, encoded) = encoder(&mut at, stacks, "tokens")?;
+    let (mask, encoded) = encoder(&mut at, stacks, Size::Tokens)?;
     let last = encoded[encoded.len() - 1];
     match options.outputs {
         Outputs::Class { .. } => {
@@ -206,9 +206,9 @@ fn encoder_alone(
 }
 
 /// `input_ids` and `attention_mask` u32 [batch, length], and the encoder's hidden states.
-fn encoder(at: &mut Scope, stacks: &impl Stacks, length: &str) -> Result<(Value, Vec<Value>)> {
+fn encoder(at: &mut Scope, stacks: &impl Stacks, length: Size) -> Result<(Value, Vec<Value>)> {
     let graph = at.graph();
-    let dims = [Dim::Sym(graph.symbol("batch")?), Dim::Sym(graph.symbol(length)?)];
+    let dims = [Dim::Sym(graph.symbol(Size::Batch)?), Dim::Sym(graph.symbol(length)?)];
     let ids = graph.input("input_ids", SymMeta::u32(dims));
     let mask = graph.input("attention_mask", SymMeta::u32(dims));
     let sequence = Sequence::whole(Some(mask)).with_base(stacks.bases()[0]);
@@ -222,9 +222,9 @@ fn class_outputs(
     options: &BuildOptions,
     class: Class,
 ) -> Result<()> {
-    let (mask, encoded) = encoder(at, stacks, "source")?;
+    let (mask, encoded) = encoder(at, stacks, Size::Source)?;
     let graph = at.graph();
-    let dims = [Dim::Sym(graph.symbol("batch")?), Dim::Sym(graph.symbol("tokens")?)];
+    let dims = [Dim::Sym(graph.symbol(Size::Batch)?), Dim::Sym(graph.symbol(Size::Tokens)?)];
     let ids = graph.input("decoder_input_ids", SymMeta::u32(dims));
     let own = graph.input("decoder_attention_mask", SymMeta::u32(dims));
     let encoder_last = encoded[encoded.len() - 1];
@@ -248,7 +248,7 @@ fn class_outputs(
 }
 
 fn encode(at: &mut Scope, stacks: &impl Stacks, options: &BuildOptions) -> Result<()> {
-    let (_, encoded) = encoder(at, stacks, "source")?;
+    let (_, encoded) = encoder(at, stacks, Size::Source)?;
     let last = encoded[encoded.len() - 1];
     at.graph().output("encoder_last_hidden_state", last);
     let (memory, attend) = (stacks.memory(at, last)?, stacks.cross());
@@ -263,7 +263,7 @@ fn encode(at: &mut Scope, stacks: &impl Stacks, options: &BuildOptions) -> Resul
 
 fn decode(at: &mut Scope, stacks: &impl Stacks, options: &BuildOptions) -> Result<()> {
     let graph = at.graph();
-    let (batch, tokens) = (graph.symbol("batch")?, graph.symbol("tokens")?);
+    let (batch, tokens) = (graph.symbol(Size::Batch)?, graph.symbol(Size::Tokens)?);
     let ids = graph.input("input_ids", SymMeta::u32([Dim::Sym(batch), Dim::Sym(tokens)]));
     // An encoder-decoder's prompt is the start token: no row is padded on the left.
     let sequence = Sequence::step(graph, ids, false, stacks.bases()[1], options.cache)?;
