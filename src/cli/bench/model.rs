@@ -156,7 +156,7 @@ fn generation(
         first_token.get_or_insert_with(|| begin.elapsed());
         ControlFlow::Continue(())
     })?;
-    let first_token = first_token.unwrap_or_default();
+    let start = started(device, before, first_token.unwrap_or_default());
     let checked = CHECKED.min(new);
     let agree = ids(&model, checked)?.0 == ids(&open(Device::cpu())?, checked)?.0;
     context.warn(&model.warnings());
@@ -199,7 +199,7 @@ fn generation(
         dtype,
         repeat: repeat_of(context, args, options, &sizes)?,
         curve: None,
-        start: started(device, before, first_token),
+        start,
         outcome,
     })
 }
