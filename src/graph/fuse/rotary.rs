@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Projection, Rewrite, sole_reader};
+use super::rewrite::{Projection, Rewrite, sole_reader};
 use crate::error::Result;
 use crate::graph::node::Value;
 use crate::graph::weight::Weight;
