@@ -322,11 +322,11 @@ fn build(request: &mut Request) -> Result<Built> {
     Ok((Arc::new(op), inputs))
 }
 
-/// As of a norm and a rotation; what is kept in f16 may be rounded to either neighbour where the rotation's
-/// last bit decides.
+/// As of a norm and a rotation; what is kept in f16 may be rounded to either neighbour where the last
+/// bit of the rotation decides.
 fn tolerance(cache: DType) -> Tolerance {
     match cache {
-        DType::F16 => Tolerance::f32(2e-6, 1e-3),
+        DType::F16 => Tolerance { nmse: 1e-8, ..Tolerance::f32(2e-6, 1e-3) },
         _ => Tolerance::f32(2e-6, 2e-6),
     }
 }
