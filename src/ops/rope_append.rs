@@ -5,7 +5,8 @@
 //!
 //! Shapes: x f32 `[B, T, row]`, the packed projections; k_cache, v_cache `[B, S, G * D]`, f32 or f16;
 //! cos, sin f32 `[positions, rotary_dim / 2]`; positions u32 `[T]` or `[B, T]`, if absent `offset + t`;
-//! norm f32 `[2 * D]`, the factors for queries, then those for keys; q f32 `[B, T, H * D]`. D and `rotary_dim` are multiples of four. Source: Su et al. 2021, "RoFormer".
+//! norm f32 `[2 * D]`, the factors for queries, then those for keys; q f32 `[B, T, H * D]`.
+//! D and `rotary_dim` are multiples of four. Source: Su et al. 2021, "RoFormer".
 
 use std::sync::Arc;
 

@@ -135,11 +135,11 @@ pub(super) fn norm_rope_append(graph: &mut Rewrite, at: usize) -> Result<bool> {
     }
     let operands = tables(graph, keys.at);
     let factors = Weight::stack(&[&queries.factors, &keys.factors])?;
+    let parts = [queries.projection, keys.projection, values];
+    let Some((packed, columns)) = graph.stack(&parts)? else { return Ok(false) };
     for gone in [queries.at, queries.norm_at, keys.at, keys.norm_at] {
         graph.nodes[gone] = None;
     }
-    let parts = [queries.projection, keys.projection, values];
-    let Some((packed, columns)) = graph.stack(&parts)? else { return Ok(false) };
     let factors = graph.graph.weight(factors);
     let op = RopeAppend {
         rope: Rope { column: columns[0], ..queries.rope },
